@@ -1,0 +1,87 @@
+"""Sound files to waveforms: float32 (samples,) in [-1, 1], mono, at the sample rate asked for."""
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from panns_jax.errors import InputError
+
+if TYPE_CHECKING:
+    import soundfile
+
+_BLOCK_FRAMES = 1 << 18
+
+
+def read_waveform(
+    path: str | os.PathLike[str], sample_rate: int, *, seconds: float | None = None
+) -> Float[np.ndarray, " samples"]:
+    """Reads a sound file, mixes its channels to one by their mean, and resamples it (soxr, very high quality).
+
+    Args:
+      path: a file in any format that libsndfile reads (wav, flac, ogg, mp3, aiff, …), any rate and channel count.
+      sample_rate: samples per second of the result.
+      seconds: where given, only the beginning of that length is read, however long the file.
+
+    Returns:
+      At least one sample, all finite, nominally in [-1, 1]: lossy formats and resampling can overshoot a little.
+
+    Raises:
+      InputError: the file is missing, unreadable, empty, or holds values that are no numbers.
+    """
+    import soundfile
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder, not a sound file' if path.is_dir() else 'there is no such file'}")
+    if path.suffix.lower() == ".raw":
+        raise InputError(f"{path}: raw samples do not tell their rate and format; convert them to wav")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            # A second more than asked for: the resampler looks ahead.
+            mono = _read_mono(file, None if seconds is None else math.ceil((seconds + 1) * rate))
+    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be read as sound: {_reason(error)}") from error
+    if not len(mono):
+        raise InputError(f"{path}: holds no samples")
+    waveform = resample(mono, rate, sample_rate)
+    if not (np.isfinite(mono).all() and np.isfinite(waveform).all()):
+        raise InputError(f"{path}: holds samples that are no finite numbers")
+    return waveform if seconds is None else waveform[: max(1, round(seconds * sample_rate))]
+
+
+def resample(waveform: Float[np.ndarray, " samples"], rate: int, sample_rate: int) -> Float[np.ndarray, " resampled"]:
+    """Resamples a mono waveform from `rate` to `sample_rate`; unchanged where they agree; never fewer than 1 sample."""
+    if rate == sample_rate:
+        return waveform
+    import soxr
+
+    resampled = soxr.resample(waveform, rate, sample_rate, quality="VHQ")
+    # A clip shorter than one output sample would vanish.
+    return resampled if len(resampled) else waveform[:1].copy()
+
+
+def _read_mono(file: "soundfile.SoundFile", limit: int | None) -> Float[np.ndarray, " frames"]:
+    """The mean of the channels, at most `limit` frames."""
+    blocks = []
+    frames = 0
+    # By blocks, to the end: the length that a header declares may be a guess or a lie.
+    while limit is None or frames < limit:
+        count = _BLOCK_FRAMES if limit is None else min(_BLOCK_FRAMES, limit - frames)
+        block = file.read(count, dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        # The mean is taken in float64: many loud channels must not lose the quiet ones.
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
+        blocks.append(mono)
+        frames += len(block)
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "error_string", None) or str(error)
+    return reason.removeprefix("Error : ").rstrip(".") or type(error).__name__

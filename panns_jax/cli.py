@@ -1,0 +1,144 @@
+"""`panns-jax TASK …`: finds the task, reads its options, runs it.
+
+A task is a dataclass of options with a method `run() -> int` (the exit code), beside the code that does the work.
+Its module is imported when the task is asked for, so that `panns-jax --help` costs next to nothing.
+"""
+
+import dataclasses
+import difflib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn, Protocol, cast
+
+from panns_jax.errors import InputError
+from panns_jax.interruption import interruptions_not_lost, leave_at_once
+from panns_jax.options import told_in_a_sentence
+
+
+class Options(Protocol):
+    """The options of a task, ready to run."""
+
+    def run(self) -> int:
+        """Does the task; returns 0, or 1 where some inputs failed and the rest were done."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Where the options of a task are found, as "module:class", and what the task does, in a line."""
+
+    options: str
+    summary: str
+
+
+INTERRUPTED = 130
+
+TASKS = {
+    "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files"),
+    "embed": Task("panns_jax.infer.embedding:Embed", "write one vector per sound file"),
+    "convert": Task("panns_jax.pretrained.convert:Convert", "PyTorch checkpoint (.pth) to one safe, mapped file"),
+    "pack": Task("panns_jax.data.pack:Pack", "segments csv and a folder of sounds to a waveforms HDF5 file"),
+    "index": Task("panns_jax.data.index:Index", "list the clips of waveforms files for training and evaluation"),
+    "train": Task("panns_jax.train.options:Train", "train a model on a workspace; same as python -m panns_jax.train"),
+    "evaluate": Task("panns_jax.train.evaluation:Evaluate", "score a checkpoint on an index file: mAP, mAUC, d'"),
+}
+
+
+def main(arguments: Sequence[str] | None = None, *, prog: str = "panns-jax") -> None:
+    """Runs one task and exits: 0 done, 1 done but for the inputs named, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _exit(_guarded(arguments, prog))
+
+
+def run_task(name: str, arguments: Sequence[str], *, prog: str) -> None:
+    """Runs the task `name` as a command of its own, such as `python -m panns_jax.train`, and exits."""
+    _exit(_guarded([name, *arguments], prog, shown=prog))
+
+
+def _exit(code: int) -> NoReturn:
+    if code == INTERRUPTED:
+        leave_at_once(code)
+    sys.exit(code)
+
+
+def _guarded(arguments: Sequence[str], prog: str, *, shown: str | None = None) -> int:
+    try:
+        with interruptions_not_lost():
+            try:
+                return _dispatch(arguments, prog, shown)
+            finally:
+                sys.stdout.flush()  # here it can still be handled that the reader has gone
+    except InputError as error:
+        print(f"{shown or prog}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{shown or prog}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does; what it wanted it has.
+        _drop_output()
+        return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _drop_output()
+        print(f"{shown or prog}: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _drop_output() -> None:
+    """What is still to be written to standard output goes nowhere: its end would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _dispatch(arguments: Sequence[str], prog: str, shown: str | None) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help(prog))
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(_version())
+        return 0
+    name, *rest = arguments
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"see {prog} --help"
+        raise InputError(f"there is no task {name!r}; {hint}")
+    options = _parse(TASKS[name], rest, shown or f"{prog} {name}")
+    return options.run()
+
+
+def _parse(task: Task, arguments: Sequence[str], prog: str) -> Options:
+    module_name, class_name = task.options.split(":")
+    options_class: Any = getattr(importlib.import_module(module_name), class_name)
+    with told_in_a_sentence(prog):
+        if parse := getattr(options_class, "parse", None):  # a task with habits of its own, such as presets
+            return cast(Options, parse(arguments, prog=prog))
+        import tyro
+
+        return cast(Options, tyro.cli(options_class, args=list(arguments), prog=prog))
+
+
+def _help(prog: str) -> str:
+    width = max(map(len, TASKS))
+    lines = [f"  {name:<{width}}  {task.summary}" for name, task in TASKS.items()]
+    return "\n".join(
+        [
+            f"usage: {prog} TASK [options]",
+            "",
+            "PANNs, pretrained audio neural networks for the 527 classes of AudioSet, in JAX.",
+            "",
+            "tasks:",
+            *lines,
+            "",
+            f"{prog} TASK --help tells a task's options.",
+        ]
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"panns_jax {version('panns_jax')}"

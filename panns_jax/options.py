@@ -1,0 +1,51 @@
+"""Options that cannot be read, told in a sentence as every other bad input is."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Iterator
+
+from panns_jax.errors import InputError
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_RULE = re.compile(r"[─\-]{8,}")
+
+
+@contextlib.contextmanager
+def told_in_a_sentence(prog: str) -> Iterator[None]:
+    """Turns the boxes in which tyro shows what is wrong with options into an InputError.
+
+    Args:
+      prog: the command, for the reference to its help.
+
+    Raises:
+      InputError: tyro refused the options.
+    """
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            yield
+    except SystemExit as end:
+        if end.code == 0:
+            raise
+        if sentence := _sentence(shown.getvalue()):
+            raise InputError(f"{sentence} (see {prog} --help)") from None
+        sys.stderr.write(shown.getvalue())
+        raise
+    sys.stderr.write(shown.getvalue())
+
+
+def _sentence(box: str) -> str:
+    """What a box says, without the help on the options that it names."""
+    parts: list[list[str]] = [[]]
+    for line in _ANSI.sub("", box).splitlines():
+        if not line.startswith(("│", "|", "  ")):  # a terminal without box drawing has blanks for borders
+            continue
+        text = line[1:].rstrip("│| ").removeprefix(" ")
+        if _RULE.fullmatch(text.strip()):
+            parts.append([])
+        elif not text.startswith(" " * 8):  # the help on an option stands below it, further in
+            parts[-1].append(text.strip())
+    told = [" ".join(part) for part in parts if part and not part[0].startswith(("For full helptext", "Argument help"))]
+    return "; ".join(part[:1].lower() + part[1:].rstrip(".:") for part in told)
