@@ -1,0 +1,167 @@
+"""A model as data: front end, body, head and labels; and the parts' common interface."""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from panns_jax.errors import InputError
+from panns_jax.frontend import FrontendConfig
+from panns_jax.labels import LabelSet, audioset, numbered
+
+
+class Features(NamedTuple):
+    """What a body may read.
+
+    Attributes:
+      waveform: in [-1, 1].
+      logmel: after batch normalisation and, in training, SpecAugment and mixup; None for bodies that do not read it.
+    """
+
+    waveform: Float[Array, "batch samples"]
+    logmel: Float[Array, "batch frames mels"] | None
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("clipwise", "embedding", "framewise"), meta_fields=())
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What a model makes of a batch of waveforms.
+
+    Attributes:
+      clipwise: probability of each class in each clip, in [0, 1].
+      embedding: vector per clip, or None where the head makes none.
+      framewise: probability of each class in each frame, or None where the head makes none.
+    """
+
+    clipwise: Float[Array, "batch classes"]
+    embedding: Float[Array, "batch embedding_dim"] | None = None
+    framewise: Float[Array, "batch frames classes"] | None = None
+
+
+@runtime_checkable
+class Body(Protocol):
+    """A family of networks from features to a sequence of vectors; a frozen dataclass of its dimensions."""
+
+    reads_logmel: ClassVar[bool]
+    """Whether the body reads `Features.logmel`."""
+
+    @property
+    def out_channels(self) -> int:
+        """Length of the vectors that the body yields."""
+        ...
+
+    def min_samples(self, frontend: FrontendConfig) -> int:
+        """Shortest waveform from which at least one vector comes."""
+        ...
+
+    def build(self, frontend: FrontendConfig, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+        """The layers under their published names."""
+        ...
+
+    def __call__(
+        self, layers: Any, features: Features, *, rngs: nnx.Rngs | None
+    ) -> Float[Array, "batch steps channels"]:
+        """Runs the layers that `build` made; they are attributes of `layers`, which is the model itself."""
+        ...
+
+
+@runtime_checkable
+class Head(Protocol):
+    """From a body's vectors to an `Output`; a frozen dataclass of its dimensions."""
+
+    @property
+    def embedding_dim(self) -> int | None:
+        """Length of the embedding, or None where the head makes none."""
+        ...
+
+    def build(self, in_channels: int, num_classes: int, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+        """The layers under their published names."""
+        ...
+
+    def __call__(self, layers: Any, x: Float[Array, "batch steps channels"], *, rngs: nnx.Rngs | None) -> Output:
+        """Runs the layers that `build` made, found as attributes of `layers`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that tells one model from another. Frozen and hashable; rows of the registry are of this kind.
+
+    Attributes:
+      name: name of the architecture, as published.
+      frontend: settings of the log-mel front end; bodies that read waveforms use its sample rate.
+      body: the family and its dimensions.
+      head: from the body's vectors to probabilities.
+      labels: the classes, in the order of the outputs.
+      spec_augment: whether SpecAugment is applied in training.
+      mixup: what mixup blends in training.
+      published: False for rows of our own, which `list_models()` leaves out.
+    """
+
+    name: str
+    frontend: FrontendConfig
+    body: Body
+    head: Head
+    labels: LabelSet = dataclasses.field(default_factory=audioset)
+    spec_augment: bool = True
+    mixup: Literal["logmel", "waveform"] = "logmel"
+    published: bool = True
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of the waveforms that the model takes."""
+        return self.frontend.sample_rate
+
+    @property
+    def embedding_dim(self) -> int | None:
+        """Length of the embedding, or None where the head makes none."""
+        return self.head.embedding_dim
+
+    @property
+    def min_samples(self) -> int:
+        """Clips shorter than this are zero-padded at their end."""
+        return max(self.frontend.min_samples, self.body.min_samples(self.frontend))
+
+    def with_classes(self, num_classes: int) -> "ModelConfig":
+        """The same architecture for another number of classes, which are numbered until someone names them.
+
+        Raises:
+          InputError: `num_classes` is less than 1.
+        """
+        if num_classes < 1:
+            raise InputError(f"num_classes must be at least 1, got {num_classes}")
+        if num_classes == self.num_classes:
+            return self
+        return dataclasses.replace(self, labels=numbered(num_classes))
+
+    def to_json(self) -> dict[str, Any]:
+        """What a file has to carry besides the weights: architecture, front-end settings and labels."""
+        return {
+            "architecture": self.name,
+            "frontend": dataclasses.asdict(self.frontend),
+            "labels": {"task": self.labels.task, "ids": list(self.labels.ids), "names": list(self.labels.names)},
+        }
+
+    @staticmethod
+    def from_json(data: Any) -> "ModelConfig":
+        """The inverse of `to_json`: the registry's row with the file's front-end settings and labels.
+
+        Raises:
+          InputError: the architecture is unknown to this version, or a part is missing or of the wrong kind.
+        """
+        from panns_jax.models.registry import model_config
+
+        try:
+            row = model_config(data["architecture"])
+            labels = LabelSet(data["labels"]["task"], tuple(data["labels"]["ids"]), tuple(data["labels"]["names"]))
+            return dataclasses.replace(row, frontend=FrontendConfig(**data["frontend"]), labels=labels)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"the description of the model is incomplete or not ours: {error!r}") from error
