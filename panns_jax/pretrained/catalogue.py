@@ -1,0 +1,98 @@
+"""The checkpoints that the authors of the paper released (Zenodo record 3987831, CC BY 4.0)."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+RECORD = "https://zenodo.org/records/3987831"
+LICENCE = "CC BY 4.0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Released:
+    """A released file.
+
+    Attributes:
+      model: name of the model.
+      file: name of the file.
+      md5: hexadecimal digest of its content, where it is known.
+      sha256: likewise.
+    """
+
+    model: str
+    file: str
+    md5: str | None = None
+    sha256: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the file is."""
+        return f"{RECORD}/files/{self.file}?download=1"
+
+
+RELEASED = (
+    Released("Cnn6", "Cnn6_mAP=0.343.pth", md5="e25e26b84585b14c7754c91e48efc9be"),
+    Released("Cnn10", "Cnn10_mAP=0.380.pth", md5="bfb1f1f9968938fa8ef4012b8471f5f6"),
+    Released(
+        "Cnn14",
+        "Cnn14_mAP=0.431.pth",
+        md5="541141fa2ee191a88f24a3219fff024e",
+        sha256="0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31",
+    ),
+    Released(
+        "Cnn14_16k",
+        "Cnn14_16k_mAP=0.438.pth",
+        md5="362fc5ff18f1d6ad2f6d464b45893f2c",
+        sha256="e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6",
+    ),
+    Released("Cnn14_8k", "Cnn14_8k_mAP=0.416.pth"),
+    Released("Cnn14_emb512", "Cnn14_emb512_mAP=0.420.pth"),
+    Released("Cnn14_emb128", "CNN14_emb128_mAP=0.412.pth"),
+    Released("Cnn14_emb32", "Cnn14_emb32_mAP=0.364.pth"),
+    Released(
+        "Cnn14_DecisionLevelMax",
+        "Cnn14_DecisionLevelMax_mAP=0.385.pth",
+        md5="70539c43c18b6a289b3199c503a82c5a",
+        sha256="dd3b4043a87d4ec13df8082c0fcfee3fb5084151808e47e060987a95eabdd142",
+    ),
+    Released("Cnn14_DecisionLevelAtt", "Cnn14_DecisionLevelAtt_mAP=0.425.pth", md5="c8281ca2b9967244b91d557aa941e8ca"),
+    Released("ResNet22", "ResNet22_mAP=0.430.pth", md5="cf36d413096793c4e15dc752a3abd599"),
+    Released("ResNet38", "ResNet38_mAP=0.434.pth", md5="bf12f36aaabac4e0855e22d3c3239c1b"),
+    Released("ResNet54", "ResNet54_mAP=0.429.pth", md5="4f1f1406d37a29e2379916885e18c5f3"),
+    Released("MobileNetV1", "MobileNetV1_mAP=0.389.pth", md5="a419303e1c88aa1b9d2ac3811563d371"),
+    Released("MobileNetV2", "MobileNetV2_mAP=0.383.pth"),
+    Released("LeeNet11", "LeeNet11_mAP=0.266.pth"),
+    Released("LeeNet24", "LeeNet24_mAP=0.336.pth"),
+    Released("DaiNet19", "DaiNet19_mAP=0.295.pth"),
+    Released("Res1dNet31", "Res1dNet31_mAP=0.365.pth"),
+    Released("Res1dNet51", "Res1dNet51_mAP=0.355.pth"),
+    Released("Wavegram_Cnn14", "Wavegram_Cnn14_mAP=0.389.pth", md5="1e3506ab640371e0b5a417b15fd66d21"),
+    Released("Wavegram_Logmel_Cnn14", "Wavegram_Logmel_Cnn14_mAP=0.439.pth", md5="17fa9ab65af3c0eb5ffbc5f65552c4e1"),
+)
+
+
+def named_like(path: Path) -> Released | None:
+    """The released file of the same name; capitals do not matter."""
+    return next((released for released in RELEASED if released.file.casefold() == path.name.casefold()), None)
+
+
+def of_model(model: str) -> Released | None:
+    """The released file of a model, or None where none was released."""
+    return next((released for released in RELEASED if released.model == model), None)
+
+
+def identified(path: Path) -> Released | None:
+    """The released file that `path` is: by its content where that is known of any, else by its name."""
+    md5, sha256 = _digests(path)
+    same = next((released for released in RELEASED if sha256 == released.sha256 or md5 == released.md5), None)
+    if same is not None:
+        return same
+    released = named_like(path)
+    return released if released is not None and released.md5 is None and released.sha256 is None else None
+
+
+def _digests(path: Path) -> tuple[str, str]:
+    with path.open("rb") as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        file.seek(0)
+        return md5, hashlib.file_digest(file, "sha256").hexdigest()

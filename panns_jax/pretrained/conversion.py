@@ -1,0 +1,155 @@
+"""A published state dict to our arrays, strictly: every entry is used, checked or reported, and so is every gap."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from panns_jax.errors import InputError
+from panns_jax.frontend import FrontendConfig, hann_window, mel_matrix
+from panns_jax.models.config import ModelConfig
+from panns_jax.models.registry import REGISTRY
+from panns_jax.pretrained.faults import Faults, check_arrays, check_shapes, is_floating
+from panns_jax.pretrained.rules import LAST_LAYERS, entries, unused_names
+
+_LAST_WEIGHTS = {f"{layer}.weight" for layer in LAST_LAYERS}
+
+
+def convert_weights(weights: Mapping[str, np.ndarray], config: ModelConfig, source: str) -> dict[str, np.ndarray]:
+    """Converts the weights of a published model.
+
+    Args:
+      weights: arrays under the published names, in PyTorch's layouts. float16, bfloat16 and float64 become float32.
+        The front end's constants (STFT kernels, mel matrix) may be among them, and are then compared with ours;
+        those of a log-mel model may also be missing, as nothing is read from them.
+      config: the model that they belong to.
+      source: what to call the weights in an error.
+
+    Returns:
+      float32 arrays by our paths (`rules.Entry.ours`), in our layouts; views where the dtype allows.
+
+    Raises:
+      InputError: the weights do not fit, with all that is wrong: entries missing, of another shape, of no use, not
+        floating point or not finite, or front-end constants of other settings.
+    """
+    faults = Faults()
+    constants = frontend_constants(config)
+    unused = unused_names(config)
+    own = {name: array for name, array in weights.items() if name not in unused and name not in constants}
+    check_arrays(own, _published_shapes(config), faults)
+    for name, constant in constants.items():
+        if name in weights and not _agrees(weights[name], constant):
+            faults.add("of another front end than the model's", name)
+    if faults:
+        faults.require_none(f"{source} does not fit {config.name}", _hint(weights, config))
+    return {
+        entry.ours: entry.rule.to_ours(own[entry.published].astype(np.float32, copy=False)) for entry in entries(config)
+    }
+
+
+def frontend_constants(config: ModelConfig) -> dict[str, np.ndarray]:
+    """What the published log-mel models store of their front end: Fourier kernels with the window, and mel matrix.
+
+    Returns:
+      Arrays by published name, float32: kernels (window_size // 2 + 1, 1, window_size), matrix (bins, mel_bins);
+      nothing for models that read waveforms only.
+    """
+    if not config.body.reads_logmel:
+        return {}
+    real, imaginary = _fourier_kernels(config.frontend)
+    return {
+        "spectrogram_extractor.stft.conv_real.weight": real,
+        "spectrogram_extractor.stft.conv_imag.weight": imaginary,
+        "logmel_extractor.melW": mel_matrix(config.frontend),
+    }
+
+
+def with_classes_of(weights: Mapping[str, np.ndarray], config: ModelConfig) -> ModelConfig:
+    """`config` with as many classes as the last layer of `weights` has; other than 527, they are numbered."""
+    for name, shape in _published_shapes(config).items():
+        if name in _LAST_WEIGHTS and name in weights:
+            given = weights[name]
+            # All but the number of classes has to agree: a damaged file must not ask for billions of them.
+            if given.size and given.shape[1:] == shape[1:]:
+                return config.with_classes(given.shape[0])
+    return config
+
+
+def fitting_models(weights: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the models of the registry that have the entries and shapes of `weights`, whatever their classes."""
+    return [name for name, row in REGISTRY.items() if _fits(weights, with_classes_of(weights, row))]
+
+
+def require_one(fitting: list[str], source: str) -> str:
+    """The only model of `fitting`; the first, where they differ in nothing but their training.
+
+    Raises:
+      InputError: there is none, or several that compute different things.
+    """
+    if len({_as_evaluated(REGISTRY[name]) for name in fitting}) == 1:
+        return fitting[0]
+    if not fitting:
+        raise InputError(
+            f"{source}: its names and shapes are those of no model known here; "
+            "give the model's name to be told what differs"
+        )
+    raise InputError(f"{source}: its names and shapes are those of {', '.join(fitting)} alike; give the model's name")
+
+
+def _as_evaluated(config: ModelConfig) -> tuple[object, ...]:
+    """What of a model matters in evaluation mode: not dropout, SpecAugment or mixup."""
+    parts: tuple[Any, ...] = (config.body, config.head)
+    without_dropout = (dataclasses.replace(p, dropout=0.0) if hasattr(p, "dropout") else p for p in parts)
+    return (config.frontend, *without_dropout)
+
+
+def _fits(weights: Mapping[str, np.ndarray], config: ModelConfig) -> bool:
+    faults = Faults()
+    unused = unused_names(config)
+    constants = _constant_shapes(config)
+    shapes = {name: array.shape for name, array in weights.items() if name not in unused}
+    given_constants = {name: shapes.pop(name) for name in constants if name in shapes}
+    check_shapes(shapes, _published_shapes(config), faults)
+    return not faults and all(constants[name] == shape for name, shape in given_constants.items())
+
+
+def _hint(weights: Mapping[str, np.ndarray], config: ModelConfig) -> str:
+    fitting = [name for name in fitting_models(weights) if name != config.name]
+    return f"; its names and shapes are those of {' or '.join(fitting)}" if fitting else ""
+
+
+def _published_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    return {entry.published: entry.shape for entry in entries(config)}
+
+
+def _constant_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    if not config.body.reads_logmel:
+        return {}
+    bins = config.frontend.window_size // 2 + 1
+    kernels = (bins, 1, config.frontend.window_size)
+    return {
+        "spectrogram_extractor.stft.conv_real.weight": kernels,
+        "spectrogram_extractor.stft.conv_imag.weight": kernels,
+        "logmel_extractor.melW": (bins, config.frontend.mel_bins),
+    }
+
+
+def _agrees(stored: np.ndarray, ours: np.ndarray) -> bool:
+    if stored.shape != ours.shape or not is_floating(stored.dtype):
+        return False
+    # Rounding differs between versions of NumPy and librosa by 1e-7 of the largest value, and half-precision files
+    # are rounded; other settings differ by more than 1e-2.
+    tolerance = 1e-4 if stored.dtype.itemsize > 2 else 1e-3 if stored.dtype == np.float16 else 1e-2
+    # Not a number is not within the tolerance.
+    return bool((np.abs(stored.astype(np.float32) - ours) <= tolerance * np.abs(ours).max()).all())
+
+
+def _fourier_kernels(frontend: FrontendConfig) -> tuple[np.ndarray, np.ndarray]:
+    size = frontend.window_size
+    window = hann_window(size)
+    # A Fourier kernel of `size` samples has only `size` different values.
+    angles = -2 * np.pi * np.arange(size) / size
+    steps = np.outer(np.arange(size // 2 + 1), np.arange(size)) % size
+    real, imaginary = (wave(angles).astype(np.float32)[steps] * window for wave in (np.cos, np.sin))
+    return real[:, None], imaginary[:, None]

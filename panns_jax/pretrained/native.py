@@ -1,0 +1,160 @@
+"""Converted checkpoints: one safetensors file with everything that a model needs, mapped instead of parsed.
+
+The arrays have our paths and layouts (`conv_block1.conv1.kernel`, HWIO), so that nothing is rearranged on loading. The
+header's only metadata entry, `panns_jax`, is a JSON object:
+
+    format      1
+    model       architecture, front-end settings and label set, as `ModelConfig.to_json` gives them
+    source      {"file", "sha256"} of the file that was converted
+    licence     of the weights
+    converter   "panns_jax 0.1.0", what wrote the file
+
+The same source gives the same bytes, with the same version.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from panns_jax.errors import InputError
+from panns_jax.files import written_aside
+from panns_jax.models.config import ModelConfig
+from panns_jax.models.model import Model
+from panns_jax.pretrained.faults import Faults, check_arrays, check_shapes
+from panns_jax.pretrained.rules import entries, filled_model
+from panns_jax.pretrained.vocabulary import printable
+
+SUFFIX = ".safetensors"
+_KEY = "panns_jax"
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where weights come from.
+
+    Attributes:
+      file: name of the source file, without its folder.
+      sha256: hexadecimal digest of its content.
+      licence: of the weights.
+    """
+
+    file: str
+    sha256: str
+    licence: str
+
+
+def write_native(
+    path: str | os.PathLike[str], config: ModelConfig, arrays: Mapping[str, np.ndarray], provenance: Provenance
+) -> None:
+    """Writes a converted checkpoint, whole or not at all.
+
+    Args:
+      path: the file to write.
+      config: the model.
+      arrays: all of its arrays by `rules.Entry.ours`, float32.
+      provenance: where they come from.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    description = {
+        "format": _FORMAT,
+        "model": config.to_json(),
+        "source": {"file": provenance.file, "sha256": provenance.sha256},
+        "licence": provenance.licence,
+        "converter": f"panns_jax {version('panns_jax')}",
+    }
+    # One entry: safetensors writes several in no certain order.
+    metadata = {_KEY: json.dumps(description, sort_keys=True)}
+    with written_aside(path) as aside:
+        try:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, aside, metadata)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"cannot write {path}: {error}") from error
+
+
+def read_native(path: str | os.PathLike[str]) -> Model:
+    """Loads a converted checkpoint.
+
+    Args:
+      path: what `write_native` wrote.
+
+    Returns:
+      The model, in evaluation mode.
+
+    Raises:
+      InputError: the file is missing, damaged, foreign, of a later format, or its arrays do not fit its model; all
+        that is wrong with them is listed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: {'is a folder, not a converted checkpoint' if path.is_dir() else 'there is no such file'}"
+        )
+    faults = Faults()
+    try:
+        with safe_open(path, framework="numpy") as file:
+            config = _config(path, file.metadata())
+            wanted = {entry.ours: entry.our_shape for entry in entries(config)}
+            arrays = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            check_shapes({name: tuple(array.get_shape()) for name, array in arrays.items()}, wanted, faults)
+            for name, array in arrays.items():
+                if array.get_dtype() != "F32":
+                    faults.add("not float32", f"{printable(name)} ({array.get_dtype()})")
+            faults.require_none(f"{path} does not fit {config.name}")
+            weights = {name: file.get_tensor(name) for name in wanted}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: is damaged, or no converted checkpoint: {error}") from error
+    check_arrays(weights, wanted, faults)
+    faults.require_none(f"{path} does not fit {config.name}")
+    return filled_model(config, weights)
+
+
+def _config(path: Path, metadata: Mapping[str, str] | None) -> ModelConfig:
+    if metadata is None or _KEY not in metadata:
+        raise InputError(f"{path}: was not written by panns-jax convert: its header does not describe a model")
+    try:
+        description: Any = json.loads(metadata[_KEY])
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged: the description of the model is no JSON") from error
+    if not isinstance(description, dict) or description.get("format") != _FORMAT:
+        found = description.get("format") if isinstance(description, dict) else None
+        raise InputError(f"{path}: is in format {found!r:.40}; this version of panns_jax reads format {_FORMAT}")
+    model = description.get("model")
+    if not _is_plausible(model):
+        raise InputError(
+            f"{path}: is damaged: the description of its model is incomplete, or parts are of the wrong kind"
+        )
+    try:
+        return ModelConfig.from_json(model)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _is_plausible(model: object) -> bool:
+    match model:
+        case {
+            "architecture": str(),
+            "frontend": {
+                "sample_rate": int() as rate,
+                "window_size": int() as window,
+                "hop_size": int() as hop,
+                "mel_bins": int() as mels,
+                "fmin": int() | float(),
+                "fmax": int() | float(),
+            },
+            "labels": {"task": str(), "ids": list() as ids, "names": list() as names},
+        }:
+            # Far above any use, and below what a shape can be.
+            sizes_plausible = all(size < 1 << 20 for size in (rate, window, hop, mels))
+            return sizes_plausible and all(isinstance(text, str) for text in (*ids, *names))
+    return False
