@@ -1,0 +1,194 @@
+"""Batches of clips, read ahead by threads or worker processes (grain), in an order that depends on neither."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from panns_jax.data.sampling import Sampler
+from panns_jax.data.sources import ClipSource
+from panns_jax.errors import InputError
+from panns_jax.execute import available_workers
+
+if TYPE_CHECKING:
+    import jax
+
+Batch = dict[str, np.ndarray]
+
+_ENDLESS = 1 << 62
+# Batches that wait, read ahead; each may be 40 MB.
+_AHEAD = 4
+_AHEAD_PER_WORKER = 2
+# Arrays from here on travel from worker processes in shared memory.
+_SHARED_BYTES = 1 << 16
+
+
+class Batches(Iterator[Batch]):
+    """Batches read ahead in the background; `close` or leaving `with` ends the threads and processes that read."""
+
+    def __init__(self, batches: "BatchList", *, start: int, workers: int) -> None:
+        # The one reference to grain's iterator, so that it is gone once it is closed: what of it lasts until the
+        # interpreter takes its modules apart complains then. A finalizer runs before that.
+        self._held: list[Any] = [iter(_dataset(batches, start, workers))]
+        self._end = weakref.finalize(self, _close, self._held)
+
+    def __next__(self) -> Batch:
+        """The next batch.
+
+        Raises:
+          InputError: a waveforms file cannot be read any more, or a worker process died.
+        """
+        if not self._held:
+            raise StopIteration
+        try:
+            return next(self._held[0])
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):
+                raise
+            died = "a worker process that reads batches has died, as happens when memory (or /dev/shm) runs out"
+            raise InputError(f"{died}; try fewer --workers") from error
+
+    def close(self) -> None:
+        """Ends the background work, and the batches."""
+        self._end()
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def training_batches(
+    source: ClipSource, sampler: Sampler, *, batch_rows: int, start: int = 0, workers: int = 0
+) -> Batches:
+    """Endless batches of a training run: batch i holds the samples i * batch_rows … (i + 1) * batch_rows - 1.
+
+    Args:
+      source: the clips.
+      sampler: which clip each sample is.
+      batch_rows: clips in a batch.
+      start: number of the first batch; the same batch follows, wherever a run is taken up.
+      workers: processes that read; 0 reads by threads of this process, which is faster for plain rows (several times
+        where it was measured: nothing is copied between processes). The batches are the same.
+
+    Returns:
+      Batches of "waveform" (rows, samples) int16 or float32, "target" (rows, classes) float32 of 0 and 1, and
+      "audio_name" (rows,) str.
+    """
+    return Batches(_TrainingBatches(source, sampler, batch_rows), start=start, workers=workers)
+
+
+def evaluation_batches(source: ClipSource, *, batch_size: int, workers: int = 0) -> Batches:
+    """All clips once, in order; the last batch is filled up with silence to `batch_size`.
+
+    Returns:
+      Batches as `training_batches` gives, with "valid" (rows,) bool, False for what was filled up.
+    """
+    return Batches(_EvaluationBatches(source, batch_size), start=0, workers=workers)
+
+
+def to_float(waveform: "jax.Array | Shaped[np.ndarray, '...']") -> "jax.Array":
+    """int16 to float32 in [-1, 1], full scale ±32767; float32 as it is. Meant for the device, inside `jit`."""
+    import jax.numpy as jnp
+
+    waveform = jnp.asarray(waveform)
+    return waveform.astype(jnp.float32) / 32767.0 if waveform.dtype == jnp.int16 else waveform
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _TrainingBatches:
+    source: ClipSource
+    sampler: Sampler
+    batch_rows: int
+
+    def __len__(self) -> int:
+        return _ENDLESS
+
+    def __getitem__(self, index: SupportsIndex) -> Batch:
+        first = index.__index__() * self.batch_rows
+        return _batch(self.source, self.sampler.batch(np.arange(first, first + self.batch_rows)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _EvaluationBatches:
+    source: ClipSource
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.source) // self.batch_size)
+
+    def __getitem__(self, index: SupportsIndex) -> Batch:
+        first = index.__index__() * self.batch_size
+        clips = np.arange(first, min(first + self.batch_size, len(self.source)))
+        batch = _batch(self.source, clips)
+        batch["valid"] = np.ones(len(clips), bool)
+        missing = self.batch_size - len(clips)
+        if not missing:
+            return batch
+        return {name: np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1)) for name, rows in batch.items()}
+
+
+def _close(held: list[Any]) -> None:
+    held.pop().close()
+
+
+BatchList = _TrainingBatches | _EvaluationBatches
+
+
+def _batch(source: ClipSource, clips: Int[np.ndarray, " rows"]) -> Batch:
+    batch = source.batch(clips)
+    targets: Float[np.ndarray, "rows classes"] = batch["target"].astype(np.float32)
+    return {**batch, "target": targets}
+
+
+def _dataset(batches: BatchList, start: int, workers: int) -> Any:
+    try:
+        import grain
+    except ImportError as error:
+        raise InputError('reading batches needs grain: pip install "panns_jax[train]"') from error
+    if workers < 0:
+        raise InputError(f"--workers must be 0 (threads only) or more, not {workers}")
+    dataset = grain.MapDataset.source(batches)[start:]
+    if not workers:
+        threads = min(available_workers(), _AHEAD)
+        return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD))
+    _mark_flags_parsed()
+    each = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+    options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
+    return grain.experimental.WithOptionsIterDataset(each, options).mp_prefetch(
+        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD_PER_WORKER),
+        worker_init_fn=_begin_worker,
+    )
+
+
+def _mark_flags_parsed() -> None:
+    # grain 0.2.17 and 0.2.18 read a flag of absl when they start processes, which fails outside of absl's main.
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def _begin_worker(index: int, count: int) -> None:
+    """Makes a worker process of grain end when the process that started it does, in whatever way."""
+    del index, count
+    with contextlib.suppress(ValueError):  # no main thread, no signals
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
