@@ -1,0 +1,8 @@
+"""`python -m panns_jax.train` is `panns-jax train`."""
+
+import sys
+
+from panns_jax.cli import run_task
+
+if __name__ == "__main__":
+    run_task("train", sys.argv[1:], prog="python -m panns_jax.train")

@@ -1,0 +1,119 @@
+"""Scoring a model on an index file, in training and as `panns-jax evaluate`."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from panns_jax.errors import InputError
+from panns_jax.files import require_parent, written_aside
+from panns_jax.train.metrics import Scores, score
+from panns_jax.train.report import REPORTS, class_rows
+
+if TYPE_CHECKING:
+    from panns_jax.models.model import Model
+
+Predict = Callable[[np.ndarray], Any]
+"""From waveforms (rows, samples) to clipwise probabilities (rows, classes)."""
+
+
+def evaluate(
+    predict: Predict, batches: Iterable[dict[str, np.ndarray]], *, advance: Callable[[int], None] | None = None
+) -> Scores:
+    """Scores predictions on batches of `evaluation_batches`, keeping no more than the probabilities.
+
+    Args:
+      predict: the model.
+      batches: "waveform", "target" and "valid" (rows,), False for rows that only fill a batch up.
+      advance: told the number of clips after each batch.
+
+    Raises:
+      InputError: there are no clips, or the predictions are not finite.
+    """
+    targets, predictions = [], []
+    for batch in batches:
+        valid = batch["valid"]
+        predictions.append(np.asarray(predict(batch["waveform"]))[valid])
+        targets.append(batch["target"][valid] > 0)
+        if advance is not None:
+            advance(int(valid.sum()))
+    if not targets:
+        raise InputError("there are no clips to score")
+    clipwise = np.concatenate(predictions)
+    if not np.isfinite(clipwise).all():
+        raise InputError("the model's predictions are not finite; its weights are broken")
+    return score(np.concatenate(targets), clipwise)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Scores a checkpoint on the clips of an index file: average precision, ROC AUC and d' per class and mean."""
+
+    checkpoint: Path
+    """A .pth file, a converted .safetensors file, or a folder of training checkpoints, of which the newest is taken."""
+    index: Path
+    """The index file, such as WORKSPACE/hdf5s/indexes/eval.h5."""
+    model: str | None = None
+    """Name of the model, where the checkpoint does not tell."""
+    batch_size: int = 32
+    """Clips at a time; changes the speed, not the result."""
+    workers: int = 0
+    """Processes that read clips; 0 reads by threads."""
+    format: Literal["text", "json", "csv"] = "text"
+    """How the scores are printed: a table, one JSON object, or a line per class."""
+    classes: Literal["present", "all"] = "present"
+    """Which classes are listed: those that some clip carries, or all."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write the scores there instead of printing them."""
+
+    def run(self) -> int:
+        """Scores the checkpoint and prints the table."""
+        if self.batch_size < 1:
+            raise InputError(f"--batch-size must be at least 1, got {self.batch_size}")
+        if self.out is not None:
+            require_parent(self.out)
+        model, scores = self._scores()
+        rows = class_rows(scores, model.config.labels, present=self.classes == "present")
+        text = REPORTS[self.format](scores, rows)
+        if self.out is None:
+            sys.stdout.write(text)
+            return 0
+        with written_aside(self.out) as path:
+            path.write_text(text, encoding="utf-8")
+        return 0
+
+    def _scores(self) -> "tuple[Model, Scores]":
+        from panns_jax.data.index import read_index
+        from panns_jax.data.pipeline import evaluation_batches
+        from panns_jax.data.sources import ClipSource
+        from panns_jax.pretrained.load import load_model
+        from panns_jax.progress import progress_bar
+
+        index = read_index(self.index)
+        model = load_model(self.model, checkpoint=self.checkpoint)
+        if index.targets.num_classes != model.config.num_classes:
+            raise InputError(
+                f"{self.index} tells of {index.targets.num_classes} classes, the model of {self.checkpoint} of"
+                f" {model.config.num_classes}"
+            )
+        source = ClipSource(index, model.config.sample_rate)
+        batches = evaluation_batches(source, batch_size=self.batch_size, workers=self.workers)
+        with progress_bar("clips") as bar, batches:
+            task = bar.add_task("scoring", total=len(source), note="")
+            return model, evaluate(predictor(model), batches, advance=lambda clips: bar.advance(task, clips))
+
+
+def predictor(model: "Model") -> Predict:
+    """Compiles a model in evaluation mode."""
+    import jax
+    from flax import nnx
+
+    from panns_jax.data.pipeline import to_float
+
+    graph, state = nnx.split(model)
+    compiled = jax.jit(lambda state, waveform: nnx.merge(graph, state)(to_float(waveform)).clipwise)
+    return lambda waveform: compiled(state, waveform)

@@ -1,0 +1,150 @@
+"""From the options of a run to all that it needs, opened and found to fit together; nothing is made yet."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+from jax.sharding import Mesh
+
+from panns_jax.data.index import ClipIndex, read_index
+from panns_jax.data.metadata import PUBLISHED_BLACK_LIST, read_black_list
+from panns_jax.data.sampling import Sampler, make_sampler
+from panns_jax.data.sources import ClipSource
+from panns_jax.errors import InputError
+from panns_jax.frontend import FrontendConfig
+from panns_jax.models.config import ModelConfig
+from panns_jax.models.registry import model_config
+from panns_jax.train.step import data_mesh, require_divisible
+
+if TYPE_CHECKING:
+    from panns_jax.train.options import Train
+
+_EXTRA = ("grain", "sklearn", "tensorboardX")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """All that a run needs, opened and found to fit together.
+
+    Attributes:
+      options: as given.
+      model: what is trained.
+      mesh: the devices.
+      train: the clips that are trained on.
+      bal: the balanced training set, scored.
+      test: the evaluation set, scored.
+      sampler: the order of the clips trained on.
+    """
+
+    options: "Train"
+    model: ModelConfig
+    mesh: Mesh
+    train: ClipSource
+    bal: ClipSource
+    test: ClipSource
+    sampler: Sampler
+
+    @property
+    def batch_rows(self) -> int:
+        """Clips read for each step: mixup makes one of two."""
+        return _batch_rows(self.options)
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run's folders, of what tells experiments apart."""
+        options = self.options
+        parts = (options.model_type, options.data_type, options.balanced, options.augmentation)
+        return "-".join([*parts, f"batch{options.batch_size}"])
+
+    def resolved(self) -> dict[str, Any]:
+        """The options with nothing left open, and what else decides the weights, ready for JSON."""
+        given = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(self.options).items()}
+        frontend = dataclasses.asdict(self.model.frontend)
+        return {**given, **frontend, "classes": self.model.num_classes, "training_clips": len(self.train)}
+
+
+def prepare(options: "Train") -> Experiment:
+    """Opens and checks everything that the options name, and makes nothing.
+
+    Raises:
+      InputError: something is missing or does not fit.
+    """
+    options.check()
+    _require_extra()
+    index = _read(options, options.data_type)
+    model = _model(options, index.targets.num_classes)
+    mesh = _mesh(options)
+    train_source = ClipSource(index, model.sample_rate)
+    scored = []
+    for name in ("balanced_train", "eval"):
+        other = _read(options, name)
+        if other.targets.num_classes != model.num_classes:
+            raise InputError(f"{other.path} has {other.targets.num_classes} classes, {index.path} {model.num_classes}")
+        scored.append(ClipSource(other, model.sample_rate))
+    return Experiment(
+        options=options,
+        model=model,
+        mesh=mesh,
+        train=train_source,
+        bal=scored[0],
+        test=scored[1],
+        sampler=_sampler(options, index),
+    )
+
+
+def _require_extra() -> None:
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f'training needs {", ".join(missing)}: pip install "panns_jax[train]"')
+
+
+def _read(options: "Train", name: str) -> ClipIndex:
+    hdf5s = options.workspace / "hdf5s"
+    places = [hdf5s / "indexes" / f"{name}.h5", hdf5s / "targets" / f"{name}.h5"]  # the latter before 2020
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        if name == "full_train":
+            indexes = hdf5s / "indexes"
+            parts = f"--combine {indexes / 'balanced_train.h5'} {indexes / 'unbalanced_train' / '*.h5'}"
+        else:
+            parts = str(hdf5s / "waveforms" / f"{name}.h5")
+        raise InputError(
+            f"{places[0]}: there is no such index file; make it by panns-jax index {parts} --out {places[0]}"
+        )
+    index = read_index(path)
+    if not len(index):
+        raise InputError(f"{path}: lists no clips")
+    return index
+
+
+def _model(options: "Train", num_classes: int) -> ModelConfig:
+    config = model_config(options.model_type).with_classes(num_classes)
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(FrontendConfig)}
+    settings = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(config, frontend=dataclasses.replace(config.frontend, **settings))
+
+
+def _mesh(options: "Train") -> Mesh:
+    if options.cuda and jax.default_backend() != "gpu":
+        raise InputError(
+            f'--cuda: JAX finds no GPU, only {jax.default_backend()}; install pip install "panns_jax[cuda]", or leave'
+            " --cuda away"
+        )
+    mesh = data_mesh()
+    require_divisible(options.batch_size, mesh)
+    return mesh
+
+
+def _sampler(options: "Train", index: ClipIndex) -> Sampler:
+    excluded = None
+    if options.black_list != "none":
+        path = PUBLISHED_BLACK_LIST if options.black_list == "dcase2017task4" else Path(options.black_list)
+        excluded = index.listed(read_black_list(path))
+    rows = _batch_rows(options)
+    return make_sampler(options.balanced, index.targets, seed=options.seed, batch_rows=rows, excluded=excluded)
+
+
+def _batch_rows(options: "Train") -> int:
+    return options.batch_size * (2 if options.augmentation == "mixup" else 1)

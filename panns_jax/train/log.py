@@ -1,0 +1,85 @@
+"""What a run tells while it goes: JSON lines and TensorBoard files."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from panns_jax.errors import InputError
+from panns_jax.files import written_aside
+
+LOG = "log.jsonl"
+
+
+class RunLog:
+    """Writes `log.jsonl` and TensorBoard's event files; use as a context manager.
+
+    Each line of the log is a JSON object with "kind" and "iteration": "start" (a run begins or goes on), "step" (its
+    loss and gradient norm), "speed" (clips per second and the share of time spent waiting for data) or "evaluation".
+    A run that is taken up goes on with the same log; lines of iterations that will be done again are dropped, so that
+    every step is told once.
+    """
+
+    def __init__(self, folder: Path, *, until: int | None) -> None:
+        """Opens the log for writing at its end.
+
+        Args:
+          folder: of the run's logs, which exists.
+          until: iteration that the run is taken up from, or None where it begins.
+
+        Raises:
+          InputError: tensorboardX is not installed.
+        """
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise InputError('training writes its log with tensorboardX: pip install "panns_jax[train]"') from error
+        _keep_lines(folder / LOG, until)
+        self._file = (folder / LOG).open("a", encoding="utf-8")
+        # TensorBoard hides what an earlier process wrote from purge_step on.
+        self._board = SummaryWriter(str(folder), purge_step=None if until is None else until + 1)
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+        self._board.close()
+
+    def write(self, kind: str, iteration: int, figures: dict[str, float] | None = None, **more: Any) -> None:
+        """Adds a line; `figures` also go to TensorBoard, as `kind/name`."""
+        line = {"kind": kind, "iteration": iteration, **(figures or {}), **more}
+        self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
+        for name, value in (figures or {}).items():
+            self._board.add_scalar(f"{kind}/{name}", value, iteration)
+
+    def flush(self) -> None:
+        """Hands everything written so far to the operating system."""
+        self._file.flush()
+        self._board.flush()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log; a last line that was cut off by a kill is left out."""
+    return [line for text in path.read_text(encoding="utf-8").splitlines() if (line := _parsed(text)) is not None]
+
+
+def _keep_lines(path: Path, until: int | None) -> None:
+    if not path.exists():
+        return
+    kept = [] if until is None else [line for line in read_log(path) if line["iteration"] <= until]
+    with written_aside(path) as aside:
+        aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("iteration"), int) else None
+
+
+def _finite(value: Any) -> Any:
+    # JSON has no NaN; other readers than Python's stumble over it.
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,218 @@
+"""The loop of training: what happens after which step, and nothing of how."""
+
+import collections
+import contextlib
+import dataclasses
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from rich.progress import Progress
+
+from panns_jax.errors import InputError
+from panns_jax.train.log import RunLog
+from panns_jax.train.step import StepReport, TrainState, place
+
+Step = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, StepReport]]
+
+# Steps that may wait on the device: enough that it never waits for the host, few enough that batches do not pile up.
+_IN_FLIGHT = 2
+# Seconds between looks at the losses, each of which makes the device wait a moment.
+_LOOK_EVERY = 2.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When what happens, in iterations; an iteration is the number of steps done.
+
+    Attributes:
+      last: the iteration after which training ends.
+      evaluate_every: evaluations are made at its multiples, 0 among them.
+      checkpoint_every: checkpoints are written at its multiples, and at the end.
+    """
+
+    last: int
+    evaluate_every: int
+    checkpoint_every: int
+
+    def evaluation_due(self, iteration: int) -> bool:
+        return iteration % self.evaluate_every == 0
+
+    def checkpoint_due(self, iteration: int) -> bool:
+        return iteration == self.last or (iteration > 0 and iteration % self.checkpoint_every == 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Actions:
+    """What the loop does between steps.
+
+    Attributes:
+      evaluate: scores the state of an iteration, unless that was done.
+      save: begins to write a checkpoint of it.
+    """
+
+    evaluate: Callable[[TrainState, int], None]
+    save: Callable[[TrainState, int], None]
+
+
+def fit(
+    state: TrainState,
+    schedule: Schedule,
+    *,
+    step: Step,
+    batches: Iterator[Mapping[str, np.ndarray]],
+    mesh: Mesh,
+    actions: Actions,
+    log: RunLog,
+    bar: Progress,
+) -> TrainState:
+    """Trains until the schedule's last iteration.
+
+    At each iteration, first the losses so far are looked at and logged, then the state is scored, then saved: what a
+    checkpoint stands for is complete when the checkpoint is. Ctrl-C saves before it ends the loop.
+
+    Args:
+      state: to begin with; its memory is taken over.
+      schedule: when what happens.
+      step: of `make_train_step`.
+      batches: from the state's iteration on, with "waveform" and "target".
+      mesh: of `data_mesh`.
+      actions: what happens.
+      log: gets a line per step.
+      bar: shows the progress.
+
+    Returns:
+      The last state.
+
+    Raises:
+      InputError: a loss or gradient is not finite.
+      KeyboardInterrupt: someone pressed Ctrl-C; the state is saved.
+    """
+    iteration = int(state.iteration)
+    watch = _Watch(log, bar, iteration, schedule.last)
+    if schedule.evaluation_due(iteration):
+        actions.evaluate(state, iteration)
+    if iteration >= schedule.last:
+        actions.save(state, iteration)
+    with _interruptible() as interrupted:
+        while iteration < schedule.last:
+            with watch.waiting():
+                batch = next(batches)
+            rows = len(batch["target"])
+            state, report = step(state, place({name: batch[name] for name in ("waveform", "target")}, mesh))
+            iteration += 1
+            stop = interrupted.is_set()
+            save = stop or schedule.checkpoint_due(iteration)
+            evaluate = schedule.evaluation_due(iteration)
+            watch.add(iteration, report, rows)
+            watch.look(now=save or evaluate)
+            if evaluate:
+                with watch.paused():
+                    actions.evaluate(state, iteration)
+            if save:
+                actions.save(state, iteration)
+            if stop and iteration < schedule.last:
+                raise KeyboardInterrupt
+    return state
+
+
+class _Watch:
+    """Looks at the losses now and then, logs them, and shows speed and loss."""
+
+    def __init__(self, log: RunLog, bar: Progress, iteration: int, last: int) -> None:
+        self._log = log
+        self._bar = bar
+        self._task = bar.add_task("training", total=last, completed=iteration, note="compiling")
+        self._pending: collections.deque[tuple[int, StepReport]] = collections.deque()
+        self._iteration = iteration
+        self._compiling = True  # in the first step, whose time says nothing of the speed
+        self._begin()
+
+    def _begin(self) -> None:
+        self._since = time.monotonic()
+        self._waited = 0.0
+        self._rows = 0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time inside is time that training waits for data."""
+        start = time.monotonic()
+        yield
+        self._waited += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time inside does not count."""
+        start = time.monotonic()
+        yield
+        self._since += time.monotonic() - start
+
+    def add(self, iteration: int, report: StepReport, rows: int) -> None:
+        """Takes note of a step that was sent to the device, and waits while too many are under way there."""
+        self._pending.append((iteration, report))
+        if self._compiling:
+            self._compiling = False
+            jax.block_until_ready(report.loss)
+            self._begin()
+            return
+        self._rows += rows
+        if len(self._pending) > _IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - _IN_FLIGHT][1].loss)
+
+    def look(self, *, now: bool) -> None:
+        """Logs the steps that are done, if it is time to; with `now`, all of them."""
+        elapsed = time.monotonic() - self._since
+        if not now and (elapsed < _LOOK_EVERY or len(self._pending) <= _IN_FLIGHT):
+            return
+        while self._pending and (now or len(self._pending) > _IN_FLIGHT):
+            self._log_step(*self._pending.popleft())
+        elapsed = time.monotonic() - self._since
+        if self._rows:
+            speed, wait = self._rows / elapsed, self._waited / elapsed
+            self._log.write("speed", self._iteration, {"clips_per_second": speed, "data_wait": wait})
+            self._show(f"{speed:.0f} clips/s, data wait {wait:.0%}")
+        self._log.flush()
+        self._begin()
+
+    def _log_step(self, iteration: int, report: StepReport) -> None:
+        loss, norm = (float(value) for value in jax.device_get(report))
+        self._iteration, self._loss = iteration, loss
+        self._log.write("step", iteration, {"loss": loss, "gradient_norm": norm})
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._log.flush()
+            raise InputError(
+                f"training has diverged: at iteration {iteration} the loss is {loss} and the gradient norm {norm};"
+                " try a smaller --learning-rate, from an earlier checkpoint (--resume-iteration) or --fresh"
+            )
+
+    def _show(self, note: str) -> None:
+        note = f"loss {self._loss:.4f}, {note}"
+        self._bar.update(self._task, completed=self._iteration, note=note)
+        if not self._bar.console.is_terminal:  # where the bar shows only its end
+            print(f"iteration {self._iteration}: {note}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Inside, a first Ctrl-C sets the event instead of breaking off a step; a second one breaks off."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
+        yield interrupted
+        return
+
+    def note(number: int, frame: object) -> None:
+        del number, frame
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)

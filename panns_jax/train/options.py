@@ -1,0 +1,120 @@
+"""The options of training, and `panns-jax train`."""
+
+import dataclasses
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from panns_jax.errors import InputError
+
+Flag = tyro.conf.FlagCreatePairsOff
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """Trains a model on a workspace; started again, it goes on where it stopped.
+
+    The workspace holds hdf5s/indexes/{balanced_train,eval}.h5, and full_train.h5 where that is trained on (panns-jax
+    pack and panns-jax index make them). Checkpoints, statistics and logs are written to folders of these names in it.
+    """
+
+    workspace: Path = Path("workspace")
+    """Folder of the workspace."""
+    data_type: Literal["full_train", "balanced_train"] = "full_train"
+    """The index file that is trained on."""
+    model_type: str = "Cnn14"
+    """Name of the model."""
+    loss_type: Literal["clip_bce"] = "clip_bce"
+    """The loss: binary cross-entropy of the clipwise probabilities."""
+    balanced: Literal["none", "balanced", "alternate"] = "balanced"
+    """How clips are sampled: in shuffled passes, class by class, or batches of the two in turn."""
+    augmentation: Literal["none", "mixup"] = "mixup"
+    """Whether pairs of clips are blended; SpecAugment belongs to the model."""
+    batch_size: int = 32
+    """Clips in a batch, over all devices together; with mixup twice as many are read."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    early_stop: int = 1_000_000
+    """The last iteration."""
+    resume_iteration: int = 0
+    """Go on from the checkpoint of this iteration; 0 for the newest. A run with later ones is kept and branched."""
+    fresh: Annotated[bool, Flag] = False
+    """Start anew, beside the runs there are."""
+    evaluate_every: int = 2000
+    """Score the model on balanced_train.h5 and eval.h5 at each multiple of this iteration, and at 0."""
+    checkpoint_every: int = 2000
+    """Save everything at each multiple of this iteration, and at the last."""
+    keep_checkpoints: int = 20
+    """How many of the newest checkpoints are kept, besides those of every 100,000th iteration; 0 keeps all."""
+    sample_rate: int | None = None
+    """Samples per second; the model's own by default, like the next five."""
+    window_size: int | None = None
+    """Samples in a window of the front end."""
+    hop_size: int | None = None
+    """Samples between frames."""
+    mel_bins: int | None = None
+    """Number of mel bands."""
+    fmin: float | None = None
+    """Lower edge of the lowest band, Hz."""
+    fmax: float | None = None
+    """Upper edge of the highest band, Hz."""
+    black_list: str = "dcase2017task4"
+    """Clips that are never trained on: those of DCASE 2017 task 4, a file of ids, one in a line, or none."""
+    seed: int = 0
+    """Of the first weights, the order of clips, mixup, dropout and SpecAugment."""
+    workers: int = 0
+    """Processes that read clips; 0 reads by threads. Does not change the result."""
+    cuda: Annotated[bool, Flag] = False
+    """Demand a GPU; without it, JAX takes what there is."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], *, prog: str) -> "Train":
+        """Reads the options as the published tool took them, `train` before them or not.
+
+        `--config NAME` begins with a preset of configs/ instead of the defaults.
+
+        Raises:
+          InputError: there is no such preset.
+        """
+        from panns_jax.train.presets import list_presets, load_preset, take_config
+
+        name, arguments = take_config(list(arguments[1:] if list(arguments[:1]) == ["train"] else arguments))
+        default = cls() if name is None else load_preset(name)
+        about = f"{inspect.getdoc(cls)}\n\n--config NAME takes the defaults from a preset: {', '.join(list_presets())}."
+        return tyro.cli(cls, args=arguments, prog=prog, default=default, description=about)
+
+    def run(self) -> int:
+        """Trains; returns when the last iteration is done and saved."""
+        from panns_jax.train.training import train
+
+        train(self)
+        return 0
+
+    def check(self) -> None:
+        """Looks at everything that the options tell by themselves.
+
+        Raises:
+          InputError: an option is out of its range, or the workspace is no folder.
+        """
+        at_least = {"batch_size": 1, "evaluate_every": 1, "checkpoint_every": 1, "early_stop": 0, "keep_checkpoints": 0}
+        for name, least in {**at_least, "resume_iteration": 0, "workers": 0}.items():
+            value = getattr(self, name)
+            if value < least:
+                raise InputError(f"{_option(name)} must be at least {least}, got {value}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise InputError(f"--learning-rate must be above 0, got {self.learning_rate}")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"--seed must be at least 0 and below 2^31, got {self.seed}")
+        if self.fresh and self.resume_iteration:
+            raise InputError("--fresh starts anew and --resume-iteration goes on: give one of them")
+        if not self.workspace.is_dir():
+            raise InputError(
+                f"--workspace {self.workspace}: there is no such folder; panns-jax index makes its indexes"
+            )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -1,0 +1,89 @@
+"""The metrics of a run over its iterations, in files for plotting."""
+
+import pickle
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panns_jax.errors import InputError
+from panns_jax.files import written_aside
+from panns_jax.train.metrics import Scores
+
+PARTS = ("bal", "test")
+"""The sets that are scored: the balanced training set and the evaluation set."""
+_FIELDS = ("iteration", "average_precision", "auc")
+
+
+class Statistics:
+    """Average precision and AUC of every class at every evaluation of a run.
+
+    Two files are kept in the run's folder. `statistics.pkl` is the published container, {"bal": [...], "test": [...]}
+    with one entry {"iteration", "average_precision" (classes,), "auc" (classes,)} for each evaluation.
+    `statistics.npz` holds the same as arrays, "bal_iteration" (evaluations,), "bal_average_precision" (evaluations,
+    classes) and so on; numpy reads it without running code.
+    """
+
+    def __init__(self, folder: Path, *, until: int | None) -> None:
+        """Takes up what the folder holds, which exists.
+
+        Args:
+          folder: of the run's statistics.
+          until: iteration that the run is taken up from; later entries are dropped, since they will be made again.
+            None for a run that begins.
+
+        Raises:
+          InputError: the file is damaged.
+        """
+        self._folder = folder
+        self._entries: dict[str, dict[int, dict[str, Any]]] = {part: {} for part in PARTS}
+        if until is not None and (folder / "statistics.npz").exists():
+            self._entries = {
+                part: {entry["iteration"]: entry for entry in entries if entry["iteration"] <= until}
+                for part, entries in read_statistics(folder / "statistics.npz").items()
+            }
+
+    def __contains__(self, iteration: int) -> bool:
+        return all(iteration in entries for entries in self._entries.values())
+
+    def add(self, iteration: int, scores: dict[str, Scores]) -> None:
+        """Adds the scores of each of `PARTS` and writes both files anew."""
+        for part in PARTS:
+            self._entries[part][iteration] = {
+                "iteration": iteration,
+                "average_precision": scores[part].average_precision,
+                "auc": scores[part].auc,
+            }
+        self._write()
+
+    def _write(self) -> None:
+        container = {part: list(entries.values()) for part, entries in self._entries.items()}
+        with written_aside(self._folder / "statistics.pkl") as path:
+            path.write_bytes(pickle.dumps(container, protocol=4))
+        arrays = {
+            f"{part}_{field}": np.array([entry[field] for entry in entries])
+            for part, entries in container.items()
+            for field in _FIELDS
+        }
+        with written_aside(self._folder / "statistics.npz") as path, path.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_statistics(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Reads `statistics.npz` into the published container's form.
+
+    Raises:
+      InputError: the file is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {part: list(_entries(*(arrays[f"{part}_{field}"] for field in _FIELDS))) for part in PARTS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: is no statistics file, or damaged") from error
+
+
+def _entries(iterations: np.ndarray, *columns: np.ndarray) -> Iterable[dict[str, Any]]:
+    for iteration, average_precision, auc in zip(iterations, *columns, strict=True):
+        yield {"iteration": int(iteration), "average_precision": average_precision, "auc": auc}

@@ -1,0 +1,203 @@
+"""One step of training and one of evaluation, compiled once over a mesh of devices."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Key
+
+from panns_jax import frontend
+from panns_jax.data.pipeline import to_float
+from panns_jax.errors import InputError
+from panns_jax.models.config import ModelConfig, Output
+from panns_jax.models.model import Model
+from panns_jax.models.registry import create_model
+from panns_jax.pretrained.rules import abstract_model
+
+Weights = dict[str, Any]
+"""Nested dict of arrays under the attribute names of a model, as `nnx.to_pure_dict` makes it."""
+Loss = Callable[[Output, Float[Array, "batch classes"]], Float[Array, ""]]
+_AXIS = "data"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that a step changes; with the seed it decides all that follows.
+
+    Attributes:
+      iteration: steps done, an int32 scalar; a shape alone, like all else, in an abstract state.
+      params: weights of the model.
+      batch_stats: running statistics of its batch normalisations.
+      optimizer: state of the optimizer.
+    """
+
+    iteration: Any
+    params: Weights
+    batch_stats: Weights
+    optimizer: optax.OptState
+
+
+class StepReport(NamedTuple):
+    """What a step tells.
+
+    Attributes:
+      loss: of the batch, before the update.
+      gradient_norm: Euclidean norm of all gradients together.
+    """
+
+    loss: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+
+
+def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """The devices in a row, along which batches are split; all of them by default."""
+    devices = jax.devices() if devices is None else devices
+    return Mesh(np.asarray(devices), (_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def require_divisible(batch_size: int, mesh: Mesh) -> None:
+    """Checks that every device gets the same number of clips.
+
+    Raises:
+      InputError: it would not.
+    """
+    if batch_size % mesh.size:
+        raise InputError(
+            f"--batch-size {batch_size} cannot be split over {mesh.size} devices; give a multiple of {mesh.size}"
+        )
+
+
+def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
+    """Puts a batch on the devices, split by rows."""
+    sharding = _split(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+
+
+def architecture(config: ModelConfig) -> nnx.GraphDef[Model]:
+    """A model in training mode without its weights; nothing is computed."""
+    return nnx.graphdef(abstract_model(config))
+
+
+def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, *, seed: int) -> TrainState:
+    """The state before the first step, with fresh weights, a copy on every device."""
+    fresh = _fresh_state(config, optimizer, seed)
+    return jax.jit(fresh, out_shardings=_everywhere(mesh))()
+
+
+def abstract_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Shapes, types and places of the state, for reading one from a checkpoint."""
+    sharding = _everywhere(mesh)
+    shapes = jax.eval_shape(_fresh_state(config, optimizer, 0))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+
+
+def _fresh_state(config: ModelConfig, optimizer: optax.GradientTransformation, seed: int) -> Callable[[], TrainState]:
+    def fresh() -> TrainState:
+        model = create_model(config, rngs=nnx.Rngs(seed))
+        params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+        batch_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+
+    return fresh
+
+
+def make_train_step(
+    graph: nnx.GraphDef[Model],
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    loss: Loss,
+    mixup: bool,
+    seed: int,
+) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, StepReport]]:
+    """Compiles the step: forward, backward, update.
+
+    Mixup weights, dropout and SpecAugment follow from `seed` and `state.iteration`, and from nothing else. Batch
+    normalisation sees the whole batch, however many devices share it.
+
+    Args:
+      graph: of `architecture`.
+      optimizer: as for `initial_state`.
+      mesh: of `data_mesh`.
+      loss: from output and targets to a scalar.
+      mixup: whether the batch comes with two rows for each clip to train on.
+      seed: of the run.
+
+    Returns:
+      A function of a state, whose memory it takes over, and a batch of `place` with "waveform" (rows, samples) int16 or
+      float32 and "target" (rows, classes) float32; it returns the next state and a report.
+    """
+
+    def step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, StepReport]:
+        key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.iteration)
+        mixup_key, model_key = jax.random.split(key)
+        blend = _draw_mixup(mixup_key, len(batch["waveform"])) if mixup else None
+        (value, batch_stats), gradients = jax.value_and_grad(loss_and_statistics, has_aux=True)(
+            state.params, state.batch_stats, graph, loss, batch, blend, model_key
+        )
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params: Any = optax.apply_updates(state.params, updates)
+        report = StepReport(value, optax.tree.norm(gradients))
+        return TrainState(state.iteration + 1, params, batch_stats, optimizer_state), report
+
+    everywhere = _everywhere(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, _split(mesh)),
+        out_shardings=everywhere,
+        donate_argnames="state",
+    )
+
+
+def make_predict(
+    graph: nnx.GraphDef[Model], mesh: Mesh
+) -> Callable[[Weights, Weights, Array], Float[Array, "batch classes"]]:
+    """Compiles the forward pass in evaluation mode: (params, batch_stats, waveform) to clipwise probabilities.
+
+    Args:
+      graph: of `architecture`.
+      mesh: of `data_mesh`.
+    """
+
+    def predict(params: Weights, batch_stats: Weights, waveform: Array) -> Float[Array, "batch classes"]:
+        merged = nnx.merge(graph, params, batch_stats)
+        merged.eval()
+        return merged(to_float(waveform)).clipwise
+
+    everywhere = _everywhere(mesh)
+    return jax.jit(predict, in_shardings=(everywhere, everywhere, _split(mesh)), out_shardings=everywhere)
+
+
+def loss_and_statistics(
+    params: Weights,
+    batch_stats: Weights,
+    graph: nnx.GraphDef[Model],
+    loss: Loss,
+    batch: Mapping[str, Array],
+    blend: Float[Array, " pairs"] | None,
+    key: Key[Array, ""],
+) -> tuple[Float[Array, ""], Weights]:
+    """Loss of a batch, and the batch statistics that it leaves behind."""
+    model = nnx.merge(graph, params, batch_stats)
+    output = model(to_float(batch["waveform"]), mixup_lambda=blend, rngs=nnx.Rngs(key))
+    target = batch["target"] if blend is None else frontend.mixup(batch["target"], blend)
+    return loss(output, target), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+
+def _draw_mixup(key: Key[Array, ""], rows: int) -> Float[Array, " pairs"]:
+    return jax.random.uniform(key, (rows // 2,))  # Beta(1, 1), the paper's choice, is uniform
+
+
+def _everywhere(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def _split(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(_AXIS))

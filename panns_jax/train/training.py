@@ -1,0 +1,174 @@
+"""A run of training from its options to its last checkpoint."""
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from rich.progress import Progress
+
+from panns_jax.data.pipeline import evaluation_batches, training_batches
+from panns_jax.data.sources import ClipSource
+from panns_jax.pretrained.training import checkpoint_steps
+from panns_jax.progress import progress_bar
+from panns_jax.train.checkpoints import Checkpoints
+from panns_jax.train.evaluation import evaluate
+from panns_jax.train.experiment import Experiment, prepare
+from panns_jax.train.log import RunLog
+from panns_jax.train.loop import Actions, Schedule, fit
+from panns_jax.train.losses import LOSSES
+from panns_jax.train.metrics import Scores
+from panns_jax.train.optimizer import make_optimizer
+from panns_jax.train.runs import Run, branch_off, newest_run, next_run, require_checkpoint, require_same
+from panns_jax.train.statistics import Statistics
+from panns_jax.train.step import (
+    TrainState,
+    abstract_state,
+    architecture,
+    initial_state,
+    make_predict,
+    make_train_step,
+    place,
+)
+
+if TYPE_CHECKING:
+    from panns_jax.train.options import Train
+
+# Options that do not change the weights, so that a run may go on with others.
+_FREE = frozenset(
+    {
+        "workspace",
+        "early_stop",
+        "evaluate_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "workers",
+        "cuda",
+        "fresh",
+        "resume_iteration",
+    }
+)
+
+
+def train(options: "Train") -> None:
+    """Does what the options ask for, going on where the run stopped.
+
+    Raises:
+      InputError: something is missing or does not fit, and nothing was made; or training has diverged.
+    """
+    experiment = prepare(options)
+    run, begun = _choose_run(experiment)
+    run.create(experiment.resolved())
+    print(f"{run.checkpoints}: {'begins' if begun is None else f'goes on from iteration {begun}'}", flush=True)
+    with contextlib.ExitStack() as stack:
+        _go_on(experiment, run, begun, stack)
+
+
+def _choose_run(experiment: Experiment) -> tuple[Run, int | None]:
+    """The run, and the iteration whose checkpoint it goes on from, or None."""
+    options, name = experiment.options, experiment.run_name
+    run = None if options.fresh else newest_run(options.workspace, name)
+    saved = None if run is None else run.saved_options()
+    if run is not None and saved is not None:
+        require_same(saved, experiment.resolved(), run, _FREE)
+    wanted = options.resume_iteration
+    if wanted:
+        run = require_checkpoint(run, wanted)
+    if run is None:
+        return next_run(options.workspace, name), None
+    steps = checkpoint_steps(run.checkpoints)
+    if not wanted or wanted == steps[-1]:
+        return run, steps[-1] if steps else None
+    branch = next_run(options.workspace, name)
+    branch_off(run, branch, wanted)
+    print(f"{run.checkpoints}: has later checkpoints and is left as it is", flush=True)
+    return branch, wanted
+
+
+def _go_on(experiment: Experiment, run: Run, begun: int | None, stack: contextlib.ExitStack) -> None:
+    options, mesh = experiment.options, experiment.mesh
+    graph = architecture(experiment.model)
+    optimizer = make_optimizer(options.learning_rate)
+    checkpoints = stack.enter_context(
+        Checkpoints(run.checkpoints, experiment.model, experiment.resolved(), keep=options.keep_checkpoints)
+    )
+    if begun is None:
+        state = initial_state(experiment.model, optimizer, mesh, seed=options.seed)
+    else:
+        state = checkpoints.restore(begun, abstract_state(experiment.model, optimizer, mesh))
+    log = stack.enter_context(RunLog(run.logs, until=begun))
+    log.write("start", begun or 0)
+    bar = stack.enter_context(progress_bar("steps"))
+    scorer = _Scorer(experiment, Statistics(run.statistics, until=begun), log, bar)
+    batches = training_batches(
+        experiment.train,
+        experiment.sampler,
+        batch_rows=experiment.batch_rows,
+        start=begun or 0,
+        workers=options.workers,
+    )
+    fit(
+        state,
+        Schedule(
+            last=options.early_stop,
+            evaluate_every=options.evaluate_every,
+            checkpoint_every=options.checkpoint_every,
+        ),
+        step=make_train_step(
+            graph,
+            optimizer,
+            mesh,
+            loss=LOSSES[options.loss_type],
+            mixup=options.augmentation == "mixup",
+            seed=options.seed,
+        ),
+        batches=stack.enter_context(batches),
+        mesh=mesh,
+        actions=Actions(evaluate=scorer, save=checkpoints.save),
+        log=log,
+        bar=bar,
+    )
+    checkpoints.wait()
+
+
+class _Scorer:
+    """Scores a state on both sets, unless it was, and tells the result."""
+
+    def __init__(self, experiment: Experiment, statistics: Statistics, log: RunLog, bar: Progress) -> None:
+        self._experiment = experiment
+        self._statistics = statistics
+        self._log = log
+        self._bar = bar
+        self._predict = make_predict(architecture(experiment.model), experiment.mesh)
+
+    def __call__(self, state: TrainState, iteration: int) -> None:
+        if iteration in self._statistics:
+            return
+        scores = {
+            "bal": self._score(state, self._experiment.bal, "scoring bal"),
+            "test": self._score(state, self._experiment.test, "scoring test"),
+        }
+        self._statistics.add(iteration, scores)
+        figures = {}
+        for part, of in scores.items():
+            figures |= {
+                f"{part}_mAP": of.mean_average_precision,
+                f"{part}_mAUC": of.mean_auc,
+                f"{part}_d_prime": of.d_prime,
+            }
+        self._log.write("evaluation", iteration, figures)
+        self._log.flush()  # a checkpoint of this iteration stands for its evaluation too
+        told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        print(f"iteration {iteration}: {told}", flush=True)
+
+    def _score(self, state: TrainState, source: ClipSource, told: str) -> Scores:
+        options, mesh = self._experiment.options, self._experiment.mesh
+        task = self._bar.add_task(told, total=len(source), note="")
+        with evaluation_batches(source, batch_size=options.batch_size, workers=options.workers) as batches:
+            scores = evaluate(
+                lambda waveform: self._predict(
+                    state.params, state.batch_stats, place({"waveform": waveform}, mesh)["waveform"]
+                ),
+                batches,
+                advance=lambda clips: self._bar.advance(task, clips),
+            )
+        self._bar.remove_task(task)
+        return scores
