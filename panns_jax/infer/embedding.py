@@ -1,0 +1,66 @@
+"""`panns-jax embed`: one vector per sound file, in an HDF5 file."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from panns_jax.errors import InputError
+from panns_jax.files import require_parent
+from panns_jax.infer.files import Clip, SoundFiles, hear_files
+
+if TYPE_CHECKING:
+    import h5py
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embed(SoundFiles):
+    """Writes one vector per sound file: an HDF5 file with `name` (N,) and `embedding` (N, D), in the files' order.
+
+    Each file is heard as a whole. Files that cannot be read are left out and named at the end (exit code 1).
+    """
+
+    out: Path
+    """The HDF5 file to write, ending in .h5 or .hdf5; one that exists is replaced once the new one is complete."""
+
+    def run(self) -> int:
+        """Writes the embeddings of every file; the exit code is 0, or 1 where some files failed.
+
+        Raises:
+          InputError: an option cannot be used, the model makes no embedding, or no file could be read.
+        """
+        if self.out.suffix.lower() not in (".h5", ".hdf5"):
+            raise InputError(f"--out must end in .h5 or .hdf5, not as {self.out.name!r}")
+        require_parent(self.out)
+        predictor = self.load()
+        width = predictor.config.embedding_dim
+        if width is None:
+            raise InputError(f"{predictor.config.name} makes no embedding: choose a model with one, such as Cnn14")
+        from panns_jax.data.hdf5 import writing
+
+        with writing(self.out) as file, hear_files(self.files, predictor, task="embedding") as hearing:
+            file.attrs["model"] = predictor.config.name
+            file.attrs["sample_rate"] = predictor.config.sample_rate
+            file.attrs["checkpoint"] = "" if self.checkpoint is None else self.checkpoint.name
+            table = _Table(file, width)
+            for clip in hearing:
+                table.append(clip)
+            return hearing.report()
+
+
+class _Table:
+    """`name` and `embedding`, which grow by a row per clip."""
+
+    def __init__(self, file: "h5py.File", width: int) -> None:
+        import h5py
+
+        self._names = file.create_dataset("name", (0,), h5py.string_dtype(), maxshape=(None,), chunks=(1024,))
+        # Chunks of about 256 kB.
+        chunk = (max(1, 65536 // width), width)
+        self._vectors = file.create_dataset("embedding", (0, width), "float32", maxshape=(None, width), chunks=chunk)
+
+    def append(self, clip: Clip) -> None:
+        row = len(self._names)
+        self._names.resize(row + 1, axis=0)
+        self._vectors.resize(row + 1, axis=0)
+        self._names[row] = str(clip.path)
+        self._vectors[row] = clip.heard.embedding

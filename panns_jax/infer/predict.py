@@ -1,0 +1,73 @@
+"""A model ready to hear one clip after another."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from panns_jax.errors import InputError
+from panns_jax.models.config import ModelConfig, Output
+from panns_jax.models.model import Model
+
+DEFAULT_MODEL = "Cnn14"
+
+# What 32-bit integers reach when they are stored as floating point by mistake: wrong, but the published tool answers.
+# The power of samples beyond 1e16 overflows, and answers to that would mean nothing.
+LOUDEST = 2.0**31
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """What a model makes of one clip.
+
+    Attributes:
+      clipwise: probability of each class, in [0, 1].
+      embedding: the clip as a vector, or None where the model makes none.
+    """
+
+    clipwise: Float[np.ndarray, " classes"]
+    embedding: Float[np.ndarray, " embedding_dim"] | None
+
+
+class Predictor:
+    """Runs a model on whole clips; compiled once for each length of clip.
+
+    The model is to be in evaluation mode, as `load_model` returns it. A clip is neither cut nor padded (but for clips
+    shorter than `config.min_samples`): the answer is the published one.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.config: ModelConfig = model.config
+        graph, self._state = nnx.split(model)
+        self._run = jax.jit(lambda state, waveform: nnx.merge(graph, state)(waveform))
+
+    def hear(self, waveform: Float[np.ndarray, " samples"]) -> Heard:
+        """Runs the model on one clip, in [-1, 1] at `config.sample_rate`.
+
+        Raises:
+          InputError: the samples are far beyond full scale, or the weights yield values that are no numbers.
+        """
+        peak = float(np.abs(waveform).max())
+        if peak > LOUDEST:
+            raise InputError(f"the samples reach {peak:g}, where 1 is full scale")
+        output: Output = self._run(self._state, waveform[None])
+        clipwise = np.asarray(output.clipwise)
+        if not np.isfinite(clipwise).all():
+            raise InputError(f"{self.config.name} answers with values that are no numbers: its weights may be damaged")
+        return Heard(clipwise[0], None if output.embedding is None else np.asarray(output.embedding)[0])
+
+
+def load_predictor(model: str | None, checkpoint: Path | None) -> Predictor:
+    """The model of the options `--model` and `--checkpoint`; Cnn14 where neither is given.
+
+    Raises:
+      InputError: as `load_model` does.
+    """
+    from panns_jax.pretrained.load import load_model
+
+    if model is None and checkpoint is None:
+        model = DEFAULT_MODEL
+    return Predictor(load_model(model, checkpoint=checkpoint))
