@@ -1,0 +1,261 @@
+"""`panns-jax tag` on real files, through the real command."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import recipe
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panns_jax import load_model
+from panns_jax.audio import read_waveform
+from panns_jax.infer.tagging import top_tags
+from panns_jax.labels import audioset, numbered
+
+SUBTYPES = {
+    "wav": ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"),
+    "flac": ("PCM_S8", "PCM_16", "PCM_24"),
+    "ogg": ("VORBIS",),
+    "mp3": ("MPEG_LAYER_III",),
+    "aiff": ("PCM_16",),
+    "caf": ("ALAC_16",),
+}
+
+
+def by_hand(path: Path, checkpoint: Path) -> np.ndarray:
+    model = load_model(checkpoint=checkpoint)
+    return np.asarray(model(read_waveform(path, model.config.sample_rate)[None]).clipwise[0])
+
+
+def test_text_is_the_top_ten_and_the_shape_of_the_embedding(command: Any, checkpoint: Path, sound: Path):
+    done = command("tag", sound, "--checkpoint", checkpoint)
+    assert (done.returncode, done.stderr) == (0, "")
+    clipwise = by_hand(sound, checkpoint)
+    top = np.argsort(-clipwise)[:10]
+    expected = [f"{audioset()[i]}: {clipwise[i]:.3f}" for i in top]
+    assert done.stdout.splitlines() == [*expected, "embedding: (128,)"]
+
+
+def test_json_tells_everything_about_every_file(command: Any, checkpoint: Path, sound: Path, tmp_path: Path):
+    other = tmp_path / "Vögel 鳥.wav"
+    soundfile.write(other, recipe.waveform(1, 16000, 8000, 5)[0], 8000)
+    done = command("tag", sound, other, "--checkpoint", checkpoint, "--format", "json", "--top", 3)
+    assert done.returncode == 0
+    records = json.loads(done.stdout)
+    assert [record["file"] for record in records] == [str(sound), str(other)]
+    assert [record["duration"] for record in records] == [1.0, 2.0]
+    for record, path in zip(records, (sound, other), strict=True):
+        assert set(record) == {"file", "duration", "tags", "embedding_dim"}
+        assert record["embedding_dim"] == 128
+        clipwise = by_hand(path, checkpoint)
+        assert [tag["index"] for tag in record["tags"]] == list(np.argsort(-clipwise)[:3])
+        for tag in record["tags"]:
+            assert tag["label"] == audioset().names[tag["index"]]
+            assert tag["id"] == audioset().ids[tag["index"]]
+            assert tag["probability"] == pytest.approx(clipwise[tag["index"]], abs=1e-5)
+
+
+def test_all_formats_say_the_same(main: Any, checkpoint: Path, sound: Path, tmp_path: Path):
+    other = tmp_path / "with, comma.wav"
+    soundfile.write(other, recipe.waveform(1, 32000, 32000, 5)[0], 32000)
+
+    def printed(format: str) -> str:
+        arguments = ("tag", sound, other, "--checkpoint", checkpoint, "--format", format, "--top", "4")
+        return main(*arguments).stdout
+
+    records = json.loads(printed("json"))
+    assert [json.loads(line) for line in printed("jsonl").splitlines()] == records
+
+    rows = list(csv.DictReader(io.StringIO(printed("csv"))))
+    assert list(rows[0]) == ["file", "rank", "label", "id", "probability"]
+    expected = [(record["file"], rank, tag) for record in records for rank, tag in enumerate(record["tags"], start=1)]
+    assert len(rows) == len(expected) == 8
+    for row, (file, rank, tag) in zip(rows, expected, strict=True):
+        assert row["file"] == file
+        assert int(row["rank"]) == rank
+        assert (row["label"], row["id"], float(row["probability"])) == (tag["label"], tag["id"], tag["probability"])
+
+    lines: list[str] = []
+    for record in records:
+        tags = [f"{tag['label']}: {tag['probability']:.3f}" for tag in record["tags"]]
+        lines += [record["file"], *tags, "embedding: (128,)", ""]
+    assert printed("text").splitlines() == lines[:-1]
+
+
+@pytest.mark.parametrize("kind", list(SUBTYPES))
+def test_any_format_rate_and_channel_count_is_heard(kind: str, command: Any, checkpoint: Path, tmp_path: Path):
+    rates = (8000, 16000, 44100) if kind == "mp3" else (8000, 11025, 22050, 32000, 44100, 48000, 96000)
+    files = []
+    for i, subtype in enumerate(SUBTYPES[kind]):
+        for j, channels in enumerate((1, 2) if kind in ("mp3", "caf") else (1, 2, 6)):
+            rate = rates[(2 * i + j) % len(rates)]
+            sound = recipe.waveform(1, rate, rate, 1).T.repeat(channels, axis=1)
+            files.append(tmp_path / f"{subtype}_{channels}_{rate}.{kind}")
+            soundfile.write(files[-1], sound, rate, subtype=subtype)
+    done = command("tag", *files, "--checkpoint", checkpoint, "--format", "json", "--top", 527)
+    assert done.returncode == 0, done.stderr
+    records = json.loads(done.stdout)
+    assert [record["file"] for record in records] == [str(file) for file in files]
+    for record in records:
+        assert record["duration"] == pytest.approx(1, abs=0.2)
+        assert len({tag["label"] for tag in record["tags"]}) == 527
+        probabilities = [tag["probability"] for tag in record["tags"]]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert 0 < probabilities[-1] < probabilities[0] < 1
+
+
+def test_channels_are_heard_as_their_mean(main: Any, checkpoint: Path, tmp_path: Path):
+    left, right = recipe.waveform(2, 32000, 32000, 1)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], axis=1), 32000, subtype="FLOAT")
+    soundfile.write(tmp_path / "mono.wav", (left + right) / 2, 32000, subtype="FLOAT")
+    arguments = ("--checkpoint", checkpoint, "--format", "json")
+    done = main("tag", tmp_path / "stereo.wav", tmp_path / "mono.wav", *arguments)
+    stereo, mono = json.loads(done.stdout)
+    assert [tag["label"] for tag in stereo["tags"]] == [tag["label"] for tag in mono["tags"]]
+    assert [tag["probability"] for tag in stereo["tags"]] == pytest.approx([tag["probability"] for tag in mono["tags"]])
+
+
+@pytest.mark.parametrize("samples", [1, 2, 100])
+@pytest.mark.parametrize("rate", [8000, 96000])
+def test_a_clip_may_be_as_short_as_one_sample(samples: int, rate: int, main: Any, checkpoint: Path, tmp_path: Path):
+    file = tmp_path / "short.wav"
+    soundfile.write(file, np.full(samples, 0.5), rate)
+    done = main("tag", file, "--checkpoint", checkpoint, "--format", "jsonl")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert 0 < record["duration"] <= 0.02
+    clipwise = by_hand(file, checkpoint)
+    assert [tag["probability"] for tag in record["tags"]] == pytest.approx(
+        sorted(clipwise, reverse=True)[:10], abs=1e-5
+    )
+
+
+def test_files_that_fail_are_named_at_the_end_and_the_others_done(
+    command: Any, checkpoint: Path, sound: Path, tmp_path: Path
+):
+    noise = tmp_path / "noise.mp3"
+    noise.write_bytes(b"this is no sound" * 100)
+    empty = tmp_path / "empty.wav"
+    soundfile.write(empty, np.zeros(0), 8000)
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, np.full(8000, 1e30), 32000, subtype="DOUBLE")
+    missing = tmp_path / "missing.wav"
+    done = command("tag", missing, sound, noise, tmp_path, sound, empty, loud, "--checkpoint", checkpoint)
+    assert done.returncode == 1
+    assert done.stdout.count("embedding: (128,)") == 2
+    assert "Traceback" not in done.stderr
+    told = done.stderr[done.stderr.index("left out 5 of 7 files:") :].splitlines()[1:]
+    reasons = ("there is no such file", "cannot be read as sound", "is a folder", "holds no samples", "reach 1e+30")
+    for line, path, reason in zip(told, (missing, noise, tmp_path, empty, loud), reasons, strict=True):
+        assert line.startswith(f"  {path}: ")
+        assert reason in line
+
+
+@pytest.mark.parametrize("format", ["text", "json", "jsonl", "csv"])
+def test_nothing_is_printed_where_every_file_fails(format: str, main: Any, checkpoint: Path, tmp_path: Path):
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF")
+    one = main("tag", bad, "--checkpoint", checkpoint, "--format", format)
+    assert (one.returncode, one.stdout) == (2, "")
+    assert one.stderr.count("\n") == 1
+    assert f"{bad}: cannot be read as sound" in one.stderr
+    two = main("tag", bad, tmp_path / "missing.wav", "--checkpoint", checkpoint, "--format", format)
+    assert (two.returncode, two.stdout) == (2, "")
+    assert "none of the 2 files could be used:" in two.stderr
+    assert "Traceback" not in two.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--top", "0"), "--top must be at least 1, not 0"),
+        (("--top", "-3"), "--top must be at least 1, not -3"),
+        (("--checkpoint", "nowhere.pth"), "nowhere.pth: there is no such checkpoint"),
+        (("--model", "Cnn41"), "there is no model 'Cnn41'; did you mean Cnn14"),
+        ((), "Cnn14 needs a checkpoint"),
+        (("--model", "Cnn6"), "Cnn6 needs a checkpoint"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named_in_a_sentence(
+    options: tuple[str, ...], message: str, main: Any, sound: Path
+):
+    done = main("tag", sound, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_checkpoint_of_another_model_than_the_one_named_is_refused(main: Any, checkpoint: Path, sound: Path):
+    done = main("tag", sound, "--model", "Cnn14", "--checkpoint", checkpoint)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "holds a DemoCnn, not a Cnn14" in done.stderr
+
+
+def test_a_published_checkpoint_is_taken_as_it_is(main: Any, checkpoint: Path, sound: Path, tmp_path: Path):
+    torch = pytest.importorskip("torch")
+    from panns_jax.pretrained.rules import to_published
+
+    weights = {key: torch.tensor(value) for key, value in to_published(load_model(checkpoint=checkpoint)).items()}
+    torch.save({"iteration": 1, "model": weights}, tmp_path / "demo.pth")
+    of_pth = main("tag", sound, "--model", "DemoCnn", "--checkpoint", tmp_path / "demo.pth")
+    assert of_pth.returncode == 0, of_pth.stderr
+    assert of_pth.stdout == main("tag", sound, "--checkpoint", checkpoint).stdout
+
+
+def test_top_is_cut_to_the_number_of_classes(main: Any, checkpoint: Path, sound: Path):
+    done = main("tag", sound, "--checkpoint", checkpoint, "--top", 10_000)
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 527 + 1
+
+
+def test_one_file_has_no_heading_and_no_progress_bar_and_several_have_both(command: Any, checkpoint: Path, sound: Path):
+    one = command("tag", sound, "--checkpoint", checkpoint)
+    several = command("tag", sound, sound, "--checkpoint", checkpoint)
+    assert str(sound) not in one.stdout
+    assert several.stdout == f"{sound}\n{one.stdout}\n{sound}\n{one.stdout}"
+    assert one.stderr == ""
+    assert "2/2" in several.stderr
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(
+    clipwise=st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20),
+    top=st.integers(1, 30),
+)
+def test_top_tags_are_the_most_probable_in_order(clipwise: list[float], top: int):
+    probabilities = np.array(clipwise, np.float32)
+    tags = top_tags(probabilities, numbered(len(clipwise)), top)
+    assert len(tags) == min(top, len(clipwise))
+    left = sorted(range(len(clipwise)), key=lambda i: (-clipwise[i], i))
+    assert [tag.index for tag in tags] == left[:top]
+    for tag in tags:
+        assert tag.label == tag.id == f"class {tag.index}"
+        assert np.float32(tag.probability) == probabilities[tag.index]
+
+
+def test_real_recordings_are_heard(command: Any, checkpoint: Path):
+    folder = Path("/usr/share/sounds")
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".wav", ".oga", ".ogg"))[:20]
+    if not files:
+        pytest.skip("no sounds installed (Debian: sound-theme-freedesktop)")
+    done = command("tag", *files, "--checkpoint", checkpoint, "--format", "jsonl")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(files)
+
+
+def test_synthesised_speech_is_heard(command: Any, checkpoint: Path, tmp_path: Path):
+    import subprocess
+
+    espeak = shutil.which("espeak-ng") or shutil.which("espeak")
+    if espeak is None:
+        pytest.skip("espeak-ng is not installed")
+    subprocess.run([espeak, "-w", str(tmp_path / "speech.wav"), "a test of speech"], check=True)
+    done = command("tag", tmp_path / "speech.wav", "--checkpoint", checkpoint)
+    assert done.returncode == 0, done.stderr

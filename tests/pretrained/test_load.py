@@ -1,0 +1,180 @@
+"""`load_model`: from a file of any kind to a model that is ready."""
+
+import dataclasses
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import recipe
+from flax import nnx
+from pth_writer import state_dict, stream_bytes, write_checkpoint
+
+import panns_jax
+from panns_jax.errors import InputError
+from panns_jax.models.registry import REGISTRY, model_config
+from panns_jax.pretrained import catalogue
+from panns_jax.pretrained.convert import convert_file
+from panns_jax.pretrained.rules import to_published
+
+WAVEFORM = recipe.waveform(2, 16000, 32000, 1)
+
+
+def said(*arguments, **options) -> str:
+    with pytest.raises(InputError) as refused:
+        panns_jax.load_model(*arguments, **options)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["stream", "zip"])
+def test_a_pth_file_and_its_conversion_give_the_same_outputs(tmp_path, small_weights, kind):
+    source = write_checkpoint(tmp_path / "x.pth", small_weights, kind=kind, sampler={"indexes": [np.arange(9)]})
+    convert_file(source, tmp_path / "x.safetensors")
+    published = panns_jax.load_model(checkpoint=source)
+    native = panns_jax.load_model(checkpoint=tmp_path / "x.safetensors")
+    assert published.config == native.config == model_config("DemoCnn")
+    one, other = published(WAVEFORM), native(WAVEFORM)
+    np.testing.assert_array_equal(one.clipwise, other.clipwise)
+    assert one.embedding is not None and other.embedding is not None
+    np.testing.assert_array_equal(one.embedding, other.embedding)
+
+
+def test_a_loaded_model_is_an_ordinary_module_in_evaluation_mode(small_pth):
+    model = panns_jax.load_model("DemoCnn", checkpoint=str(small_pth))
+    assert isinstance(model, nnx.Module)
+    graph, state = nnx.split(model)
+    assert all(isinstance(leaf, jax.Array) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(state))
+    again = nnx.merge(graph, state)
+    np.testing.assert_array_equal(again(WAVEFORM).clipwise, model(WAVEFORM).clipwise)
+    model.train()
+    with pytest.raises(ValueError, match="training mode"):
+        model(WAVEFORM)
+
+
+def test_a_model_outlives_its_file(small_pth):
+    model = panns_jax.load_model(checkpoint=small_pth)
+    before = model(WAVEFORM).clipwise
+    small_pth.write_bytes(b"")
+    np.testing.assert_array_equal(model(WAVEFORM).clipwise, before)
+
+
+def test_the_name_of_a_released_file_tells_the_model(tmp_path, make_weights):
+    path = write_checkpoint(tmp_path / "cnn6_mAP=0.343.pth", make_weights(model_config("Cnn6")))
+    assert panns_jax.load_model(checkpoint=path).config.name == "Cnn6"
+
+
+def test_a_released_name_on_another_model_is_told(tmp_path, small_weights):
+    path = write_checkpoint(tmp_path / "Cnn6_mAP=0.343.pth", small_weights)
+    message = said(checkpoint=path)
+    assert "does not fit Cnn6" in message and message.endswith("those of DemoCnn")
+    assert panns_jax.load_model("DemoCnn", path).config.name == "DemoCnn"
+
+
+@pytest.fixture
+def twin(monkeypatch) -> str:
+    """The name of another model with the layers of DemoCnn, which computes something else with them."""
+    row = model_config("DemoCnn")
+    body: Any = dataclasses.replace(row.body, pooled_blocks=3)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setitem(REGISTRY, "DemoTwin", dataclasses.replace(row, name="DemoTwin", body=body))
+    return "DemoTwin"
+
+
+def test_weights_that_several_models_have_alike_need_the_name(small_pth, twin):
+    assert said(checkpoint=small_pth).endswith("are those of DemoCnn, DemoTwin alike; give the model's name")
+    assert panns_jax.load_model(twin, small_pth).config.name == twin
+
+
+def test_a_file_named_after_one_of_the_models_that_fit_is_that_models(tmp_path, small_weights, twin):
+    for name, model in {"DemoCnn.pth": "DemoCnn", "demotwin-street.pth": twin, "DemoCnn_2.pth": "DemoCnn"}.items():
+        assert panns_jax.load_model(checkpoint=write_checkpoint(tmp_path / name, small_weights)).config.name == model
+    assert "alike" in said(checkpoint=write_checkpoint(tmp_path / "DemoCnnTwo.pth", small_weights))
+    assert panns_jax.load_model(checkpoint=write_checkpoint(tmp_path / "DemoTwin", small_weights)).config.name == twin
+
+
+def test_a_released_file_of_a_model_that_is_not_here_is_told(tmp_path, small_weights):
+    path = write_checkpoint(tmp_path / "Res1dNet51_mAP=0.355.pth", small_weights)
+    assert said(checkpoint=path) == f"{path}: is named as the released Res1dNet51, which this version does not have"
+
+
+def test_a_negative_variance_is_a_fault(tmp_path, small_weights):
+    weights = {**small_weights, "bn0.running_var": -small_weights["bn0.running_var"]}
+    assert "holds negative variances: bn0.running_var" in said(checkpoint=write_checkpoint(tmp_path / "x.pth", weights))
+
+
+def test_models_that_differ_in_their_training_alone_are_as_good_as_one(tmp_path, small_pth, monkeypatch):
+    row = model_config("DemoCnn")
+    head: Any = dataclasses.replace(row.head, dropout=0.0)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setitem(REGISTRY, "DemoDry", dataclasses.replace(row, name="DemoDry", head=head, spec_augment=False))
+    assert panns_jax.load_model(checkpoint=small_pth).config.name == "DemoCnn"
+
+
+def test_a_renamed_released_file_is_known_by_its_content(small_pth, twin, monkeypatch):
+    _, digest = catalogue._digests(small_pth)
+    monkeypatch.setattr(catalogue, "RELEASED", (catalogue.Released(twin, "Twin_mAP=0.1.pth", sha256=digest),))
+    assert panns_jax.load_model(checkpoint=small_pth).config.name == twin
+
+
+def test_weights_of_no_model_are_told(tmp_path):
+    path = tmp_path / "x.pth"
+    path.write_bytes(stream_bytes(state_dict({"x": np.ones(3)})))
+    assert "are those of no model known here" in said(checkpoint=path)
+
+
+def test_a_fine_tuned_checkpoint_has_its_own_classes(tmp_path, make_weights):
+    config = model_config("DemoCnn").with_classes(5)
+    path = write_checkpoint(tmp_path / "mine.pth", make_weights(config))
+    model = panns_jax.load_model(checkpoint=path)
+    assert model.config.num_classes == 5
+    assert list(model.config.labels) == [f"class {i}" for i in range(5)]
+    assert model(WAVEFORM).clipwise.shape == (2, 5)
+    convert_file(path, tmp_path / "mine.safetensors")
+    assert panns_jax.load_model(checkpoint=tmp_path / "mine.safetensors").config == model.config
+
+
+def test_a_converted_file_under_another_suffix_is_recognised(tmp_path, small_pth):
+    convert_file(small_pth, tmp_path / "x.safetensors")
+    moved = (tmp_path / "x.safetensors").rename(tmp_path / "weights.bin")
+    assert panns_jax.load_model(checkpoint=moved).config.name == "DemoCnn"
+
+
+def test_without_a_checkpoint_the_released_file_is_named():
+    assert said("Cnn14").endswith(
+        "download https://zenodo.org/records/3987831/files/Cnn14_mAP=0.431.pth?download=1 and name the file"
+    )
+    assert "none was released" in said("DemoCnn")
+    assert said().startswith("a checkpoint is needed")
+
+
+def test_wrong_names_and_paths_are_told(tmp_path, small_pth):
+    assert "no model 'Cnn41'" in said("Cnn41", small_pth)
+    assert "there is no such checkpoint" in said("Cnn14", tmp_path / "absent.pth")
+    convert_file(small_pth, tmp_path / "x.safetensors")
+    assert said("Cnn14", tmp_path / "x.safetensors").endswith("holds a DemoCnn, not a Cnn14")
+    assert "does not fit Cnn14" in said("Cnn14", small_pth)
+    (tmp_path / "x.wav").write_bytes(b"RIFF")
+    assert "is no PyTorch checkpoint" in said(checkpoint=tmp_path / "x.wav")
+
+
+def test_a_truncated_checkpoint_is_told(small_pth):
+    small_pth.write_bytes(small_pth.read_bytes()[:-1000])
+    assert "is cut short or damaged" in said(checkpoint=small_pth)
+
+
+def test_torch_is_not_needed(small_pth, monkeypatch):
+    for name in [name for name in sys.modules if name == "torch" or name.startswith("torch.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert panns_jax.load_model(checkpoint=small_pth).config.name == "DemoCnn"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zipped", [True, False])
+def test_checkpoints_written_by_torch_are_loaded(tmp_path, zipped):
+    torch = pytest.importorskip("torch")
+    weights = recipe.checkpoint("Cnn10", 2)
+    content = {"iteration": 1, "model": {name: torch.from_numpy(array) for name, array in weights.items()}}
+    path = tmp_path / "Cnn10_mAP=0.380.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    model = panns_jax.load_model(checkpoint=path)
+    np.testing.assert_array_equal(to_published(model)["fc1.weight"], weights["fc1.weight"])

@@ -1,0 +1,127 @@
+"""Starting up costs little, changes nothing and reaches for nothing: seen from child processes."""
+
+import json
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+HEAVY = ("jax", "flax", "torch", "scipy", "sklearn", "h5py", "grain", "orbax", "optax", "soundfile", "matplotlib")
+
+
+def child(program: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded_by(program: str) -> set[str]:
+    """The heavy packages that a program loads."""
+    shown = child(f"import sys\n{program}\nprint(*sys.modules)").splitlines()[-1].split()
+    return {name for name in HEAVY if name in shown}
+
+
+def seconds(program: str) -> float:
+    """The shortest of three runs, as the machine may be busy."""
+
+    def one() -> float:
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - begun
+
+    return min(one() for _ in range(3))
+
+
+def command(arguments: str) -> str:
+    return f"""
+from panns_jax.cli import main
+try:
+    main({arguments.split()!r})
+except SystemExit as end:
+    assert end.code == 0, end.code"""
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded_by("import panns_jax; dir(panns_jax); panns_jax.__all__") == set()
+
+
+def test_the_public_names_are_found_when_they_are_used():
+    assert "jax" in loaded_by("import panns_jax; panns_jax.create_model")
+    assert loaded_by("import panns_jax; panns_jax.InputError; panns_jax.LabelSet") == set()
+    names = json.loads(child("import json, panns_jax; print(json.dumps(panns_jax.__all__))"))
+    assert {"create_model", "list_models", "load_model"} <= set(names)
+    child("import panns_jax\nfor name in panns_jax.__all__: assert getattr(panns_jax, name) is not None")
+    child("from panns_jax import *\ncreate_model, list_models, load_model")
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    child("""
+        import panns_jax
+        try:
+            panns_jax.create_modell
+        except AttributeError as error:
+            assert str(error) == "module 'panns_jax' has no attribute 'create_modell'"
+        else:
+            raise AssertionError
+    """)
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "tag --help", "embed --help", "convert --help"])
+def test_help_loads_nothing_heavy(arguments: str):
+    assert loaded_by(command(arguments)) == set()
+
+
+def test_help_takes_less_than_half_a_second():
+    assert seconds(command("--help")) < 0.5
+
+
+def test_the_package_adds_at_most_a_third_of_a_second_to_flax():
+    program = "import flax.nnx; import time; t = time.perf_counter(); {}; assert time.perf_counter() - t < 0.3"
+    child(program.format("import panns_jax"))
+    # Also with the names that most programs use.
+    child(program.format("from panns_jax import create_model, list_models; list_models()"))
+
+
+def test_importing_everything_changes_no_setting_of_jax_and_reaches_for_no_network():
+    child("""
+        import importlib, os, pkgutil, socket, warnings
+        import jax
+        from flax import nnx
+
+        def refused(*arguments, **keywords):
+            raise AssertionError("a network connection on import")
+
+        socket.socket.connect = socket.create_connection = socket.getaddrinfo = refused
+        before, environment, filters = dict(jax.config.values), dict(os.environ), list(warnings.filters)
+
+        import panns_jax
+        from panns_jax import create_model, list_models, load_model
+        for module in pkgutil.walk_packages(panns_jax.__path__, "panns_jax."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+        list_models()
+
+        assert dict(jax.config.values) == before
+        assert dict(os.environ) == environment
+        assert warnings.filters[-len(filters):] == filters or warnings.filters == filters
+        from jax._src import xla_bridge
+        assert not xla_bridge._backends, "a device was taken on import"
+    """)
+
+
+def test_what_runs_models_needs_no_torch():
+    child("""
+        import sys
+        sys.modules["torch"] = None
+        import numpy as np
+        from flax import nnx
+        import panns_jax, panns_jax.infer.predict, panns_jax.infer.tagging, panns_jax.infer.embedding
+        import panns_jax.pretrained.load
+        model = panns_jax.create_model("DemoCnn", num_classes=2, rngs=nnx.Rngs(0))
+        model.eval()
+        assert model(np.zeros((1, 4800), np.float32)).clipwise.shape == (1, 2)
+    """)

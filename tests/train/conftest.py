@@ -1,0 +1,106 @@
+"""Small models and workspaces to train on, and the command that does it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from panns_jax.frontend import FrontendConfig
+from panns_jax.labels import numbered
+from panns_jax.models.cnn import Cnn
+from panns_jax.models.config import ModelConfig
+from panns_jax.models.heads import ClipHead
+
+CLASSES = 5
+CLIPS = 21  # no multiple of the batch size: the last batch of an evaluation is short
+RATE = 8000
+SAMPLES = RATE // 2
+SMALL = (
+    *("--model_type", "DemoCnn", "--data_type", "balanced_train", "--batch_size", "8", "--sample_rate", "8000"),
+    *("--window_size=256", "--hop_size=80", "--mel_bins=32", "--fmin=50", "--fmax=4000"),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    """A model that compiles fast: two blocks, 16 mel bands, 5 classes."""
+    return ModelConfig(
+        name="Tiny",
+        frontend=FrontendConfig(sample_rate=8000, window_size=256, hop_size=80, mel_bins=16, fmin=50, fmax=4000),
+        body=Cnn(channels=(4, 8), pooled_blocks=2, dropout=0.1),
+        head=ClipHead(embedding_dim=8),
+        labels=numbered(CLASSES),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_workspace() -> Callable[[Path], Path]:
+    """Fills a folder with half-second clips of tones, whose pitch tells the class, in the published layout."""
+
+    def make(workspace: Path) -> Path:
+        for seed, name in enumerate(("balanced_train", "eval")):
+            _write_part(workspace, name, np.random.default_rng(seed))
+        return workspace
+
+    return make
+
+
+def _write_part(workspace: Path, name: str, rng: np.random.Generator) -> None:
+    waveforms = workspace / "hdf5s" / "waveforms" / f"{name}.h5"
+    index = workspace / "hdf5s" / "indexes" / f"{name}.h5"
+    for path in (waveforms, index):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    classes = np.arange(CLIPS) % CLASSES
+    tones = np.sin(2 * np.pi * 300 * (1 + classes[:, None]) * np.arange(SAMPLES) / RATE)
+    sound = 0.3 * tones + 0.05 * rng.standard_normal((CLIPS, SAMPLES))
+    common = {
+        "audio_name": np.array([f"Y{name}{i}.wav".encode() for i in range(CLIPS)], "S24"),
+        "target": np.eye(CLASSES, dtype=bool)[classes],
+    }
+    with h5py.File(waveforms, "w") as file:
+        file.attrs["sample_rate"] = RATE
+        for column, values in {**common, "waveform": (sound * 32767).astype(np.int16)}.items():
+            file[column] = values
+    with h5py.File(index, "w") as file:
+        paths = np.full(CLIPS, str(waveforms).encode(), "S200")
+        for column, values in {**common, "hdf5_path": paths, "index_in_hdf5": np.arange(CLIPS, dtype=np.int32)}.items():
+            file[column] = values
+
+
+@pytest.fixture(scope="session")
+def start_training(tmp_path_factory) -> Callable[..., subprocess.Popen[str]]:
+    """Starts `python -m panns_jax.train` on a small model; what it compiles is kept for the next process."""
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+    def start(workspace: Path, *options: str, devices: int = 1) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "panns_jax.train", "--workspace", str(workspace), *SMALL, *options],
+            env={**os.environ, **cache, "JAX_NUM_CPU_DEVICES": str(devices)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run_training(start_training) -> Callable[..., str]:
+    """Runs it to its end, which must be a good one; returns what it printed."""
+
+    def run(workspace: Path, *options: str, devices: int = 1) -> str:
+        process = start_training(workspace, *options, devices=devices)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        return out
+
+    return run

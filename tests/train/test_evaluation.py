@@ -1,0 +1,230 @@
+"""A checkpoint is scored on an index file."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from panns_jax.cli import main
+from panns_jax.data.index import read_index
+from panns_jax.data.sources import ClipSource
+from panns_jax.errors import InputError
+from panns_jax.labels import numbered
+from panns_jax.models.config import ModelConfig
+from panns_jax.models.model import Model
+from panns_jax.models.registry import model_config
+from panns_jax.pretrained.training import read_training_checkpoint
+from panns_jax.train.checkpoints import Checkpoints
+from panns_jax.train.evaluation import evaluate
+from panns_jax.train.metrics import score
+from panns_jax.train.optimizer import make_optimizer
+from panns_jax.train.report import REPORTS, class_rows
+from panns_jax.train.step import TrainState, abstract_state, architecture, data_mesh, initial_state, make_predict
+
+pytest.importorskip("grain")
+
+
+@pytest.fixture(scope="module")
+def config() -> ModelConfig:
+    row = model_config("DemoCnn").with_classes(5)
+    frontend = dataclasses.replace(row.frontend, sample_rate=8000, window_size=256, hop_size=80, fmax=4000)
+    return dataclasses.replace(row, frontend=frontend)
+
+
+@pytest.fixture(scope="module")
+def state(config) -> TrainState:
+    return initial_state(config, make_optimizer(1e-3), data_mesh(), seed=0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, config, state) -> Path:
+    """A run's folder with checkpoints of iterations 5 and 10, the latter with other weights."""
+    folder = tmp_path_factory.mktemp("run")
+    later = jax.tree.map(lambda leaf: leaf + leaf.dtype.type(1) / 2, state.params)
+    with Checkpoints(folder, config, {"seed": 0}, keep=0) as checkpoints:
+        checkpoints.save(state, 5)
+        checkpoints.save(TrainState(state.iteration, later, state.batch_stats, state.optimizer), 10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, make_workspace) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("evaluation"))
+
+
+def kernel_of(model: Model) -> np.ndarray:
+    return np.asarray(nnx.to_pure_dict(nnx.state(model))["fc1"]["kernel"])
+
+
+def test_a_run_is_read_at_its_newest_checkpoint_or_at_the_one_named(config, state, run):
+    first = read_training_checkpoint(run / "5")
+    np.testing.assert_array_equal(kernel_of(first), state.params["fc1"]["kernel"])
+    assert first.config == config
+    newest = read_training_checkpoint(run)
+    np.testing.assert_array_equal(kernel_of(newest), np.asarray(state.params["fc1"]["kernel"]) + 0.5)
+    assert len(jax.tree.leaves(nnx.state(newest))[0].devices()) == 1
+    clip = np.zeros((1, 4000), np.float32)
+    np.testing.assert_array_equal(first(clip).clipwise, first(clip).clipwise)  # evaluation mode: nothing is drawn
+
+
+def test_what_is_restored_is_what_was_saved(config, state, run):
+    optimizer = make_optimizer(1e-3)
+    with Checkpoints(run, config, {}, keep=0) as checkpoints:
+        read = checkpoints.restore(5, abstract_state(config, optimizer, data_mesh()))
+    assert int(read.iteration) == 5
+    for name in ("params", "batch_stats", "optimizer"):
+        got, want = jax.tree.leaves(getattr(read, name)), jax.tree.leaves(getattr(state, name))
+        for ours, theirs in zip(got, want, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+            assert ours.sharding == theirs.sharding
+
+
+def test_a_checkpoint_stays_as_it_was_while_training_goes_on(tmp_path, config, state):
+    change = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 0 + 7, tree), donate_argnums=0)
+    mine = jax.tree.map(lambda leaf: leaf + 0, state)
+    with Checkpoints(tmp_path, config, {}, keep=0) as checkpoints:
+        checkpoints.save(mine, 1)
+        jax.block_until_ready(change(mine))
+    model = read_training_checkpoint(tmp_path)
+    np.testing.assert_array_equal(kernel_of(model), state.params["fc1"]["kernel"])
+
+
+def test_old_checkpoints_make_room(tmp_path, config, state):
+    with Checkpoints(tmp_path, config, {}, keep=2) as checkpoints:
+        for iteration in (100_000, 100_010, 100_020, 100_030):
+            checkpoints.save(state, iteration)
+            checkpoints.wait()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["100000", "100020", "100030"]
+
+
+@pytest.mark.parametrize("what", ["nothing", "run", "meta", "other"])
+def test_a_damaged_checkpoint_is_named(tmp_path, config, state, what):
+    with Checkpoints(tmp_path, config, {}, keep=0) as checkpoints:
+        checkpoints.save(state, 5)
+    folder = tmp_path / "5"
+    match what:
+        case "nothing":
+            folder = tmp_path / "6"
+        case "run":
+            tmp_path.joinpath("5").rename(tmp_path / "5.orbax-checkpoint-tmp")
+            folder = tmp_path
+        case "meta":
+            (folder / "meta" / "metadata").write_text("{")
+        case "other":
+            meta = json.loads((folder / "meta" / "metadata").read_text())
+            meta["model_config"]["frontend"]["mel_bins"] = 32
+            (folder / "meta" / "metadata").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match=re.escape(str(folder))) as error:
+        read_training_checkpoint(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_weights_end_in_one_sentence(tmp_path, config, state):
+    with Checkpoints(tmp_path, config, {}, keep=0) as checkpoints:
+        checkpoints.save(state, 5)
+    largest = max(tmp_path.glob("5/model/**/d/*"), key=lambda path: path.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    # In a process of its own: what Orbax leaves behind in the background is not to trouble the other tests.
+    code = f"from panns_jax.pretrained.load import load_model; load_model(checkpoint={str(tmp_path)!r})"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"InputError: {tmp_path / '5'}: the checkpoint is damaged or incomplete" in ended.stderr
+
+
+def test_padding_is_not_scored():
+    rng = np.random.default_rng(0)
+    target, clipwise = rng.random((10, 3)) < 0.5, rng.random((10, 3)).astype(np.float32)
+
+    def batches():
+        for first in range(0, 12, 4):
+            rows = np.arange(first, first + 4)
+            there = rows < 10
+            kept = np.minimum(rows, 9)
+            yield {"waveform": kept, "target": target[kept].astype(np.float32), "valid": there}
+
+    advanced = []
+    got = evaluate(lambda rows: clipwise[rows], batches(), advance=advanced.append)
+    want = score(target, clipwise)
+    np.testing.assert_array_equal(got.average_precision, want.average_precision)
+    np.testing.assert_array_equal(got.auc, want.auc)
+    assert advanced == [4, 4, 2]
+
+
+def evaluated(capsys, *arguments: object) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", *map(str, arguments)])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_command_prints_what_the_model_scores(capsys, run, workspace, config, state):
+    index = workspace / "hdf5s" / "indexes" / "eval.h5"
+    source = ClipSource(read_index(index), 8000)
+    whole = source.batch(np.arange(len(source)))
+    predict = make_predict(architecture(config), data_mesh(jax.devices()[:1]))
+    want = score(
+        whole["target"], np.asarray(predict(state.params, state.batch_stats, jax.numpy.asarray(whole["waveform"])))
+    )
+
+    given = ("--checkpoint", run / "5", "--index", index)
+    told = json.loads(evaluated(capsys, *given, "--format", "json", "--batch-size", 4))
+    assert told["clips"] == 21
+    assert told["mAP"] == pytest.approx(want.mean_average_precision, abs=1e-6)
+    assert told["mAUC"] == pytest.approx(want.mean_auc, abs=1e-6)
+    assert [row["name"] for row in told["classes"]] == [f"class {i}" for i in range(5)]
+    assert told["classes"][0]["chance"] == pytest.approx(5 / 21)
+    assert told["classes"][0]["positives"] == 5
+
+    text = evaluated(capsys, *given).splitlines()
+    assert text[0].split() == ["class", "AP", "chance", "AUC", "d'", "clips"]
+    assert f"mAP {want.mean_average_precision:.3f}" in text
+
+
+def test_the_scores_can_go_to_a_file(capsys, run, workspace, tmp_path):
+    index = workspace / "hdf5s" / "indexes" / "eval.h5"
+    out = tmp_path / "scores.csv"
+    assert evaluated(capsys, "--checkpoint", run, "--index", index, "--format=csv", "--out", out) == ""
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert [row["positives"] for row in rows] == ["5", "4", "4", "4", "4"]
+
+
+def test_classes_that_no_clip_carries_are_listed_if_asked_for():
+    target = np.array([[True, False], [False, False]])
+    scores = score(target, np.array([[0.9, 0.5], [0.1, 0.5]]))
+    labels = numbered(2)
+    assert [row.name for row in class_rows(scores, labels, present=True)] == ["class 0"]
+    rows = class_rows(scores, labels, present=False)
+    assert rows[1].average_precision is None
+    told = json.loads(REPORTS["json"](scores, rows))
+    assert told["d_prime"] is None  # infinite, which JSON cannot say
+    assert " - " in REPORTS["text"](scores, rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--checkpoint", "/nowhere"), str(Path("/nowhere"))),
+        (("--index", "/nowhere/eval.h5"), str(Path("/nowhere/eval.h5"))),
+        (("--batch-size", "0"), "--batch-size must be at least 1"),
+        (("--out", "/nowhere/scores.txt"), str(Path("/nowhere"))),
+        (("--model", "Cnn6"), "holds a DemoCnn, not a Cnn6"),
+    ],
+)
+def test_a_wrong_option_is_named(capsys, run, workspace, options, named):
+    given = ["--checkpoint", str(run), "--index", str(workspace / "hdf5s" / "indexes" / "eval.h5"), *options]
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", *given])
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert named in err
+    assert err.count("\n") == 1

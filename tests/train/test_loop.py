@@ -1,0 +1,202 @@
+"""What happens at which iteration, and what stops a run."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from panns_jax.errors import InputError
+from panns_jax.progress import progress_bar
+from panns_jax.train import experiment
+from panns_jax.train.log import RunLog, read_log
+from panns_jax.train.loop import Actions, Schedule, fit
+from panns_jax.train.metrics import score
+from panns_jax.train.options import Train
+from panns_jax.train.runs import Run, branch_off, newest_run, next_run, require_same
+from panns_jax.train.statistics import Statistics, read_statistics
+from panns_jax.train.step import StepReport, TrainState, data_mesh
+
+pytest.importorskip("tensorboardX")
+
+
+def counted(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, StepReport]:
+    """A step that does nothing; its loss is the iteration that it begins from."""
+    del batch
+    report = StepReport(state.iteration.astype(jnp.float32), jnp.float32(1))
+    return TrainState(state.iteration + 1, {}, {}, ()), report
+
+
+def run(
+    folder: Path, schedule: Schedule, *, start: int = 0, step: Callable = counted
+) -> tuple[list[tuple[str, int]], list[dict]]:
+    """What was done, in order, and the log."""
+    done: list[tuple[str, int]] = []
+
+    def note(what: str) -> Callable[[TrainState, int], None]:
+        def act(state: TrainState, iteration: int) -> None:
+            assert int(state.iteration) == iteration
+            done.append((what, iteration))
+
+        return act
+
+    batch = {"waveform": np.zeros((2, 4), np.int16), "target": np.zeros((2, 1), np.float32)}
+    with RunLog(folder, until=start or None) as log, progress_bar("steps") as bar:
+        fit(
+            TrainState(jnp.int32(start), {}, {}, ()),
+            schedule,
+            step=step,
+            batches=itertools.repeat(batch),
+            mesh=data_mesh(jax.devices()[:1]),
+            actions=Actions(evaluate=note("evaluate"), save=note("save")),
+            log=log,
+            bar=bar,
+        )
+    return done, read_log(folder / "log.jsonl")
+
+
+def test_scores_come_before_the_checkpoint_of_the_same_iteration(tmp_path):
+    done, log = run(tmp_path, Schedule(last=7, evaluate_every=2, checkpoint_every=4))
+    assert done == [
+        ("evaluate", 0),
+        ("evaluate", 2),
+        ("evaluate", 4),
+        ("save", 4),
+        ("evaluate", 6),
+        ("save", 7),
+    ]
+    steps = [(line["iteration"], line["loss"]) for line in log if line["kind"] == "step"]
+    assert steps == [(i + 1, float(i)) for i in range(7)]
+
+
+def test_a_run_of_no_iterations_is_scored_and_saved(tmp_path):
+    done, _ = run(tmp_path, Schedule(last=0, evaluate_every=2, checkpoint_every=4))
+    assert done == [("evaluate", 0), ("save", 0)]
+
+
+def test_a_run_that_is_over_does_no_step(tmp_path):
+    done, log = run(tmp_path, Schedule(last=4, evaluate_every=3, checkpoint_every=4), start=5)
+    assert done == [("save", 5)]
+    assert not [line for line in log if line["kind"] == "step"]
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient_norm"])
+def test_a_loss_or_gradient_that_is_no_number_stops_the_run_before_it_is_saved(tmp_path, broken):
+    def diverging(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, StepReport]:
+        state, report = counted(state, batch)
+        return state, report._replace(**{broken: jnp.where(state.iteration == 3, jnp.nan, 1.0)})
+
+    with pytest.raises(InputError, match=r"diverged: at iteration 3 .* smaller --learning-rate"):
+        run(tmp_path, Schedule(last=8, evaluate_every=10, checkpoint_every=4), step=diverging)
+    last = read_log(tmp_path / "log.jsonl")[-1]
+    assert last["iteration"] == 3
+    assert last[broken] is None  # NaN is not JSON
+
+
+def test_a_log_that_is_taken_up_tells_every_step_once(tmp_path):
+    run(tmp_path, Schedule(last=6, evaluate_every=10, checkpoint_every=10))
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"kind": "step", "iteration": 7, "lo')  # as a kill leaves it
+    _, log = run(tmp_path, Schedule(last=8, evaluate_every=10, checkpoint_every=10), start=4)
+    assert [line["iteration"] for line in log if line["kind"] == "step"] == list(range(1, 9))
+
+
+def test_a_log_of_a_new_run_begins_empty(tmp_path):
+    (tmp_path / "log.jsonl").write_text(json.dumps({"kind": "step", "iteration": 1}) + "\n")
+    with RunLog(tmp_path, until=None):
+        pass
+    assert read_log(tmp_path / "log.jsonl") == []
+
+
+def test_tensorboard_files_hold_the_losses(tmp_path):
+    run(tmp_path, Schedule(last=3, evaluate_every=10, checkpoint_every=10))
+    assert any(b"step/loss" in path.read_bytes() for path in tmp_path.glob("events.out.tfevents.*"))
+
+
+def scores_of(seed: int):
+    rng = np.random.default_rng(seed)
+    target = rng.random((9, 3)) < 0.4
+    target[:, 2] = False
+    return score(target, rng.random((9, 3)))
+
+
+def test_statistics_are_taken_up_without_what_comes_later(tmp_path):
+    pytest.importorskip("sklearn")
+    statistics = Statistics(tmp_path, until=None)
+    for iteration in (0, 10, 20):
+        statistics.add(iteration, {"bal": scores_of(iteration), "test": scores_of(iteration + 1)})
+    again = Statistics(tmp_path, until=15)
+    assert 10 in again
+    assert 20 not in again
+    again.add(20, {"bal": scores_of(7), "test": scores_of(8)})
+    read = read_statistics(tmp_path / "statistics.npz")
+    assert [entry["iteration"] for entry in read["bal"]] == [0, 10, 20]
+    np.testing.assert_array_equal(read["test"][1]["average_precision"], scores_of(11).average_precision)
+    np.testing.assert_array_equal(read["bal"][2]["auc"], scores_of(7).auc)
+
+
+def test_the_published_container_holds_the_same(tmp_path):
+    import pickle
+
+    pytest.importorskip("sklearn")
+    Statistics(tmp_path, until=None).add(0, {"bal": scores_of(1), "test": scores_of(2)})
+    container = pickle.loads((tmp_path / "statistics.pkl").read_bytes())
+    assert set(container) == {"bal", "test"}
+    (entry,) = container["test"]
+    assert set(entry) == {"iteration", "average_precision", "auc"}
+    assert math.isnan(entry["average_precision"][2])
+
+
+def test_damaged_statistics_are_named(tmp_path):
+    (tmp_path / "statistics.npz").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(InputError, match=r"statistics\.npz: is no statistics file"):
+        Statistics(tmp_path, until=3)
+
+
+def test_runs_are_numbered_and_the_highest_is_gone_on_with(tmp_path):
+    assert newest_run(tmp_path, "a-b") is None
+    first = next_run(tmp_path, "a-b")
+    assert first.name == "a-b"
+    first.create({"seed": 1})
+    second = next_run(tmp_path, "a-b")
+    assert second.name == "a-b~2"
+    second.create({"seed": 2})
+    next_run(tmp_path, "a-bc").create({})
+    assert newest_run(tmp_path, "a-b") == second
+    assert second.saved_options() == {"seed": 2}
+
+
+def test_a_branch_that_was_cut_off_is_not_gone_on_with(tmp_path):
+    first = next_run(tmp_path, "a")
+    first.create({})
+    (first.checkpoints / "5").mkdir()
+    (first.logs / "log.jsonl").write_text("")
+    branch_off(first, Run(tmp_path, "a~2"), 5)  # and no more: `create` did not follow
+    assert newest_run(tmp_path, "a") == first
+    assert next_run(tmp_path, "a").name == "a~3"
+
+
+def test_options_that_differ_are_named_unless_they_are_free(tmp_path):
+    run = Run(tmp_path, "a")
+    require_same({"seed": 1, "workers": 0}, {"seed": 1, "workers": 4}, run, frozenset({"workers"}))
+    with pytest.raises(InputError, match=r"the run a was started with seed 1, now it is seed 2"):
+        require_same({"seed": 1}, {"seed": 2}, run, frozenset())
+
+
+def test_a_damaged_configuration_is_named(tmp_path):
+    run = next_run(tmp_path, "a")
+    run.create({})
+    run.config.write_text("{")
+    with pytest.raises(InputError, match=r"config\.json: cannot be read; give --fresh"):
+        run.saved_options()
+
+
+def test_a_missing_library_is_named_with_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "_EXTRA", ("grain", "a_library_that_nobody_has"))
+    with pytest.raises(InputError, match=r'training needs a_library_that_nobody_has: pip install "panns_jax\[train\]"'):
+        experiment.prepare(Train(workspace=tmp_path))

@@ -1,0 +1,70 @@
+"""The optimizer is torch.optim.Adam(amsgrad=True)."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from panns_jax.train.optimizer import make_optimizer
+
+LEARNING_RATE = 1e-2
+
+
+def gradients(steps: int) -> list[np.ndarray]:
+    """The first is large, so that the greatest second moment is not the latest."""
+    rng = np.random.default_rng(0)
+    return [(10.0 if step == 0 else 0.1) * rng.standard_normal((4, 3)).astype(np.float32) for step in range(steps)]
+
+
+def ours(start: np.ndarray, steps: list[np.ndarray]) -> list[np.ndarray]:
+    optimizer = make_optimizer(LEARNING_RATE)
+    params = jnp.asarray(start)
+    state = optimizer.init(params)
+    trail = []
+    for gradient in steps:
+        updates, state = optimizer.update(jnp.asarray(gradient), state, params)
+        params = optax.apply_updates(params, updates)
+        trail.append(np.asarray(params))
+    return trail
+
+
+def written_out(start: np.ndarray, steps: list[np.ndarray]) -> list[np.ndarray]:
+    """The rule in float64, from PyTorch's documentation."""
+    w = start.astype(np.float64)
+    m, v, largest = (np.zeros_like(w) for _ in range(3))
+    trail = []
+    for t, gradient in enumerate(steps, start=1):
+        g = gradient.astype(np.float64)
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g**2
+        largest = np.maximum(largest, v)
+        w = w - LEARNING_RATE / (1 - 0.9**t) * m / (np.sqrt(largest) / np.sqrt(1 - 0.999**t) + 1e-8)
+        trail.append(w)
+    return trail
+
+
+@pytest.fixture
+def start() -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+
+
+def test_twenty_steps_follow_the_rule(start):
+    steps = gradients(20)
+    for got, want in zip(ours(start, steps), written_out(start, steps), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-6, atol=2e-7)
+
+
+def test_twenty_steps_are_those_of_torch(start):
+    torch = pytest.importorskip("torch")
+    steps = gradients(20)
+    parameter = torch.nn.Parameter(torch.tensor(start))
+    adam = torch.optim.Adam([parameter], lr=LEARNING_RATE, amsgrad=True)
+    for got, gradient in zip(ours(start, steps), steps, strict=True):
+        parameter.grad = torch.tensor(gradient)
+        adam.step()
+        np.testing.assert_allclose(got, parameter.detach().numpy(), rtol=2e-6, atol=2e-7)
+
+
+def test_a_gradient_of_zero_moves_nothing(start):
+    trail = ours(start, [np.zeros_like(start)] * 3)
+    np.testing.assert_array_equal(trail[-1], start)

@@ -1,0 +1,90 @@
+"""A step is the same on any number of devices, and its random numbers follow from seed and iteration."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from panns_jax.errors import InputError
+from panns_jax.models.config import ModelConfig
+from panns_jax.models.registry import create_model
+from panns_jax.train.losses import clip_bce
+from panns_jax.train.optimizer import make_optimizer
+from panns_jax.train.step import (
+    TrainState,
+    architecture,
+    data_mesh,
+    initial_state,
+    make_predict,
+    make_train_step,
+    place,
+    require_divisible,
+)
+
+CLASSES = 5
+ROWS = 16
+SAMPLES = 4000
+
+
+def batch(seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "waveform": rng.integers(-20000, 20000, (ROWS, SAMPLES)).astype(np.int16),
+        "target": (rng.random((ROWS, CLASSES)) < 0.3).astype(np.float32),
+    }
+
+
+def run(config: ModelConfig, *, devices: int = 1, seed: int = 7, mixup: bool = True) -> tuple[TrainState, list[float]]:
+    mesh = data_mesh(jax.devices()[:devices])
+    optimizer = make_optimizer(1e-3)
+    step = make_train_step(architecture(config), optimizer, mesh, loss=clip_bce, mixup=mixup, seed=seed)
+    state, losses = initial_state(config, optimizer, mesh, seed=0), []
+    for i in range(2):
+        state, report = step(state, place(batch(i), mesh))
+        losses.append(float(report.loss))
+    return state, losses
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_config) -> tuple[TrainState, list[float]]:
+    return run(tiny_config)
+
+
+def assert_same(got: tuple[TrainState, list[float]], want: tuple[TrainState, list[float]]) -> None:
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(got[0].batch_stats), jax.tree.leaves(want[0].batch_stats), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_two_devices_take_the_step_of_one(tiny_config, alone):
+    assert_same(run(tiny_config, devices=2), alone)
+
+
+def test_the_steps_follow_from_seed_and_iteration_alone(tiny_config, alone):
+    again = run(tiny_config)
+    assert again[1] == alone[1]
+    for ours, theirs in zip(jax.tree.leaves(again[0]), jax.tree.leaves(alone[0]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_seed_and_mixup_change_the_steps(tiny_config, alone):
+    assert run(tiny_config, seed=8)[1] != alone[1]
+    assert run(tiny_config, mixup=False)[1] != alone[1]
+
+
+def test_int16_rows_are_full_scale_at_32767(tiny_config):
+    model = create_model(tiny_config, rngs=nnx.Rngs(0))
+    mesh = data_mesh(jax.devices()[:1])
+    predict = make_predict(architecture(tiny_config), mesh)
+    weights = (nnx.to_pure_dict(nnx.state(model, nnx.Param)), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
+    rows = batch()["waveform"]
+    model.eval()
+    want = model(rows / np.float32(32767)).clipwise
+    np.testing.assert_allclose(predict(*weights, jnp.asarray(rows)), want, atol=1e-6)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(InputError, match=r"--batch-size 3 cannot be split over 2 devices; give a multiple of 2"):
+        require_divisible(3, data_mesh(jax.devices()[:2]))
