@@ -13,7 +13,7 @@ def main() -> None:
     import jax
     import jax.numpy as jnp
     import torch
-    from torchlibrosa.stft import LogmelFilterBank, Spectrogram
+    from torchlibrosa.stft import LogmelFilterBank, Spectrogram  # pyright: ignore[reportMissingImports]
 
     from panns_jax.frontend import FrontendConfig, log_mel
 

@@ -89,7 +89,7 @@ def peer_home(folder: Path) -> Path:
 def peer_models(folder: Path) -> Any:
     """The module of panns_inference that holds the published models."""
     os.environ["HOME"] = os.environ["USERPROFILE"] = str(peer_home(folder))
-    import panns_inference.models
+    import panns_inference.models  # pyright: ignore[reportMissingImports]
 
     return panns_inference.models
 
