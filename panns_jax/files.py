@@ -1,11 +1,17 @@
 """Files that are complete or absent, and their fingerprints."""
 
 import contextlib
+import glob
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from panns_jax.errors import InputError
 
@@ -14,18 +20,22 @@ from panns_jax.errors import InputError
 def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a new path beside `path`; what is written there becomes `path` at the end, or vanishes on an error.
 
-    The rename is atomic, so that a reader sees the old file or the whole new one, never a part.
+    The rename is atomic, so that a reader sees the old file or the whole new one, never a part. What a process that was
+    killed left of an earlier attempt is removed (not on Windows).
 
     Raises:
       InputError: the folder of `path` does not exist or cannot be written to.
     """
     path = Path(path)
     try:
+        _remove_abandoned(path)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror} ({path.parent})") from error
-    os.close(handle)
     aside = Path(name)
+    held = _lock(handle)
+    if not held:
+        os.close(handle)  # Windows renames no open file
     try:
         yield aside
         _take_default_permissions(aside)
@@ -33,6 +43,29 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+        if held:
+            os.close(handle)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes what stands beside `path` from attempts that nobody is at any more: their writers hold a lock."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part") if fcntl else ():
+        with contextlib.suppress(OSError):  # gone, or another user's
+            handle = os.open(part, os.O_RDWR)
+            if _lock(handle):
+                part.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Takes the lock of an open file, until it is closed; False where another process has it, or there are no locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def require_parent(path: str | os.PathLike[str]) -> None:
@@ -46,6 +79,25 @@ def require_parent(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{path} is a folder; name a file in it")
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
+
+
+def require_file(path: str | os.PathLike[str], kind: str) -> None:
+    """Checks that there is a file to read.
+
+    Args:
+      path: the file.
+      kind: what it is to be, such as "a sound file".
+
+    Raises:
+      InputError: there is none, or a folder or pipe in its place.
+    """
+    path = Path(path)
+    if path.is_file():
+        return
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file")
+    found = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
+    raise InputError(f"{path}: is {found}, not {kind}")
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

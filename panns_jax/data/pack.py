@@ -8,9 +8,10 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import tyro
 from jaxtyping import Float, Int16
 
 from panns_jax.errors import InputError
@@ -46,6 +47,8 @@ class Pack:
     """Length of every clip: shorter ones are padded with zeros at the end, longer ones cut."""
     sample_rate: int = 32000
     """Samples per second; other rates are resampled."""
+    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Replace OUT if it exists."""
     workers: int = dataclasses.field(default_factory=available_workers)
     """Number of processes that read sound files, 0 for none; as many as there are processor cores by default."""
 
@@ -58,6 +61,7 @@ class Pack:
             clip_seconds=self.clip_seconds,
             sample_rate=self.sample_rate,
             workers=self.workers,
+            replace=self.force,
         )
         total = report.packed + len(report.left_out)
         clips = f"{report.packed} of {total} clips of {self.clip_seconds:g} s at {self.sample_rate} Hz"
@@ -104,13 +108,24 @@ def pack(
     clip_seconds: float = 10.0,
     sample_rate: int = 32000,
     workers: int = 0,
+    replace: bool = False,
 ) -> PackReport:
     """Writes a waveforms file: `audio_name` (N,) S20, `waveform` (N, samples) int16, `target` (N, 527) bool.
 
     The rows are in the order of the csv. What was left out is also written to OUT.left_out.csv (clip_id, reason).
 
+    Args:
+      segments_csv: as AudioSet publishes.
+      audios: folder of the sound files.
+      out: the file to write, *.h5.
+      clip_seconds: length of every clip.
+      sample_rate: of every clip, samples per second.
+      workers: processes that read sound files; 0 for none.
+      replace: whether a file that is there may be replaced.
+
     Raises:
-      InputError: an option or the csv is wrong, no clip at all could be read, or the file cannot be written.
+      InputError: an option or the csv is wrong, no clip at all could be read, or the file is there already or cannot
+        be written.
     """
     from panns_jax.data.hdf5 import writing
     from panns_jax.data.metadata import read_segments
@@ -121,6 +136,8 @@ def pack(
         raise InputError(f"--out {out} is a folder; name a file in it")
     if out.suffix.lower() not in (".h5", ".hdf5"):
         raise InputError(f"--out must end in .h5 or .hdf5, not as {out.name!r}")
+    if out.exists() and not replace:
+        raise InputError(f"--out {out} exists already; --force replaces it")
     segments = read_segments(segments_csv)
     if not segments:
         raise InputError(f"{segments_csv}: holds no segments")
@@ -150,7 +167,7 @@ def pack(
             raise InputError(f"{segments_csv}: none of its {len(segments)} clips can be read; {left_out[0].reason}")
         _write_labels(file, rows)
         file.attrs["sample_rate"] = np.int32(sample_rate)
-    _write_left_out(out, left_out)
+        _write_left_out(out, left_out)  # before the file itself, which stands for it
     return PackReport(len(rows), clipped, tuple(left_out))
 
 

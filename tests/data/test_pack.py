@@ -89,7 +89,7 @@ def test_a_list_of_an_earlier_packing_does_not_outlive_it(corpus, tmp_path):
     segments, audios = corpus
     pack(segments, audios, tmp_path / "train.h5", clip_seconds=1.0)
     segments.write_text('-plain, 0, 1, "/m/09x0r"\n')
-    pack(segments, audios, tmp_path / "train.h5", clip_seconds=1.0)
+    pack(segments, audios, tmp_path / "train.h5", clip_seconds=1.0, replace=True)
     assert not (tmp_path / "train.h5.left_out.csv").exists()
 
 
@@ -241,8 +241,9 @@ def test_a_packer_that_is_ended_leaves_no_half_written_output(many_clips, tmp_pa
     if how == signal.SIGINT:
         assert process.returncode == 130 and errors.splitlines()[-1].endswith("interrupted")
         assert list(out.parent.iterdir()) == []
-    report = pack(many_clips[0], many_clips[1], out, workers=0)  # what a killed one left beside is in nobody's way
+    report = pack(many_clips[0], many_clips[1], out, workers=0)
     assert report.packed == 60
+    assert list(out.parent.iterdir()) == [out]  # what a killed one left beside is gone
 
 
 @pytest.mark.slow
@@ -262,6 +263,17 @@ def test_memory_does_not_grow_with_the_number_of_clips(many_clips, tmp_path):
     assert (
         peak(60) - peak(20) < 12_000
     )  # 25 MB of rows more, in units of 1 kB (1 B on macOS, where it holds all the more)
+
+
+def test_an_earlier_packing_is_replaced_only_where_that_is_asked_for(corpus, tmp_path):
+    out = tmp_path / "x.h5"
+    command = ("--csv", corpus[0], "--audios", corpus[1], "--out", out, "--clip-seconds", 1)
+    assert run_pack(*command).returncode == 1  # some clips are left out
+    before = out.read_bytes()
+    done = run_pack(*command)
+    assert done.returncode == 2 and done.stderr.endswith("x.h5 exists already; --force replaces it\n")
+    assert out.read_bytes() == before
+    assert run_pack(*command, "--force").returncode == 1
 
 
 def test_what_is_packed_does_not_replace_the_csv(corpus):
