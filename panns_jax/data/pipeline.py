@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 
 from panns_jax.data.sampling import Sampler
 from panns_jax.data.sources import ClipSource
-from panns_jax.errors import InputError
+from panns_jax.errors import InputError, require_extra
 from panns_jax.execute import available_workers
 
 if TYPE_CHECKING:
@@ -150,10 +150,9 @@ def _batch(source: ClipSource, clips: Int[np.ndarray, " rows"]) -> Batch:
 
 
 def _dataset(batches: BatchList, start: int, workers: int) -> Any:
-    try:
-        import grain
-    except ImportError as error:
-        raise InputError('reading batches needs grain: pip install "panns_jax[train]"') from error
+    require_extra("reading batches", "train", "grain")
+    import grain
+
     if workers < 0:
         raise InputError(f"--workers must be 0 (threads only) or more, not {workers}")
     dataset = grain.MapDataset.source(batches)[start:]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from panns_jax.errors import InputError
+from panns_jax.errors import InputError, require_extra
 from panns_jax.files import require_parent, written_aside
 from panns_jax.train.metrics import Scores, score
 from panns_jax.train.report import REPORTS, class_rows
@@ -72,6 +72,7 @@ class Evaluate:
 
     def run(self) -> int:
         """Scores the checkpoint and prints the table."""
+        require_extra("scoring", "train", "grain", "sklearn")
         if self.batch_size < 1:
             raise InputError(f"--batch-size must be at least 1, got {self.batch_size}")
         if self.out is not None:

@@ -1,7 +1,6 @@
 """From the options of a run to all that it needs, opened and found to fit together; nothing is made yet."""
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +11,15 @@ from panns_jax.data.index import ClipIndex, read_index
 from panns_jax.data.metadata import PUBLISHED_BLACK_LIST, read_black_list
 from panns_jax.data.sampling import Sampler, make_sampler
 from panns_jax.data.sources import ClipSource
-from panns_jax.errors import InputError
+from panns_jax.errors import InputError, require_extra
 from panns_jax.frontend import FrontendConfig
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.registry import model_config
+from panns_jax.train.options import option
 from panns_jax.train.step import data_mesh, require_divisible
 
 if TYPE_CHECKING:
     from panns_jax.train.options import Train
-
-_EXTRA = ("grain", "sklearn", "tensorboardX")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,7 @@ def prepare(options: "Train") -> Experiment:
       InputError: something is missing or does not fit.
     """
     options.check()
-    _require_extra()
+    require_extra("training", "train", "grain", "sklearn", "tensorboardX")
     index = _read(options, options.data_type)
     model = _model(options, index.targets.num_classes)
     mesh = _mesh(options)
@@ -92,12 +90,6 @@ def prepare(options: "Train") -> Experiment:
         test=scored[1],
         sampler=_sampler(options, index),
     )
-
-
-def _require_extra() -> None:
-    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f'training needs {", ".join(missing)}: pip install "panns_jax[train]"')
 
 
 def _read(options: "Train", name: str) -> ClipIndex:
@@ -123,7 +115,11 @@ def _model(options: "Train", num_classes: int) -> ModelConfig:
     config = model_config(options.model_type).with_classes(num_classes)
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(FrontendConfig)}
     settings = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(config, frontend=dataclasses.replace(config.frontend, **settings))
+    try:
+        return dataclasses.replace(config, frontend=dataclasses.replace(config.frontend, **settings))
+    except InputError as error:
+        told = " ".join(f"{option(name)} {value}" for name, value in settings.items())
+        raise InputError(f"{told}: {error}") from error
 
 
 def _mesh(options: "Train") -> Mesh:

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from panns_jax.errors import InputError
+from panns_jax.errors import require_extra
 from panns_jax.files import written_aside
 
 LOG = "log.jsonl"
@@ -30,10 +30,9 @@ class RunLog:
         Raises:
           InputError: tensorboardX is not installed.
         """
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise InputError('training writes its log with tensorboardX: pip install "panns_jax[train]"') from error
+        require_extra("the log of training", "train", "tensorboardX")
+        from tensorboardX import SummaryWriter
+
         _keep_lines(folder / LOG, until)
         self._file = (folder / LOG).open("a", encoding="utf-8")
         # TensorBoard hides what an earlier process wrote from purge_step on.

@@ -128,7 +128,9 @@ class _Watch:
     def __init__(self, log: RunLog, bar: Progress, iteration: int, last: int) -> None:
         self._log = log
         self._bar = bar
-        self._task = bar.add_task("training", total=last, completed=iteration, note="compiling")
+        self._task = bar.add_task(
+            "training", total=last, completed=iteration, note="compiling" if iteration < last else ""
+        )
         self._pending: collections.deque[tuple[int, StepReport]] = collections.deque()
         self._iteration = iteration
         self._compiling = True  # in the first step, whose time says nothing of the speed

@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from panns_jax.errors import InputError
+from panns_jax.errors import require_extra
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,8 +88,7 @@ def _mean(values: Float[np.ndarray, " classes"]) -> float:
 
 
 def _scikit_learn():
-    try:
-        from sklearn.metrics import average_precision_score, roc_auc_score
-    except ImportError as error:
-        raise InputError('scoring needs scikit-learn: pip install "panns_jax[train]"') from error
+    require_extra("scoring", "train", "sklearn")
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     return average_precision_score, roc_auc_score

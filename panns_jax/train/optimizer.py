@@ -1,21 +1,52 @@
-"""The published optimizer: Adam with AMSGrad, by PyTorch's rule."""
+"""The published optimizer: Adam with AMSGrad, by PyTorch's rule; and how its step size goes on."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+Decay = Literal["constant", "linear", "cosine"]
+"""How the step size goes on after the warm-up."""
 
-def make_optimizer(learning_rate: float) -> optax.GradientTransformation:
+
+def make_optimizer(learning_rate: float | optax.Schedule) -> optax.GradientTransformation:
     """Adam with AMSGrad and no weight decay, as the published models were trained (section IV-B of the paper).
 
     Args:
-      learning_rate: step size; 1e-3 in the paper.
+      learning_rate: step size, or a function of the number of steps done; 1e-3 throughout in the paper.
     """
     return optax.chain(scale_by_amsgrad(), optax.scale_by_learning_rate(learning_rate))
+
+
+def make_schedule(peak: float, decay: Decay, *, warm_up: int, last: int) -> float | optax.Schedule:
+    """The step size over the iterations.
+
+    Args:
+      peak: the largest.
+      decay: whether it stays there, or falls to 0 along a line or half a cosine.
+      warm_up: steps over which it rises to the peak along a line.
+      last: the iteration at which it arrives at 0; above `warm_up`.
+
+    Returns:
+      A function of the number of steps done; the number `peak` where nothing changes.
+    """
+    after: optax.Schedule
+    match decay:
+        case "constant":
+            if not warm_up:
+                return peak
+            after = optax.constant_schedule(peak)
+        case "linear":
+            after = optax.linear_schedule(peak, 0.0, last - warm_up)
+        case "cosine":
+            after = optax.cosine_decay_schedule(peak, last - warm_up)
+    if not warm_up:
+        return after
+    rise = optax.linear_schedule(peak / warm_up, peak, warm_up - 1)  # not from 0: that would be a step without effect
+    return optax.join_schedules([rise, after], [warm_up])
 
 
 class AmsgradState(NamedTuple):

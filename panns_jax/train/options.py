@@ -37,6 +37,10 @@ class Train:
     """Clips in a batch, over all devices together; with mixup twice as many are read."""
     learning_rate: float = 1e-3
     """Step size of Adam."""
+    learning_rate_decay: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes on: constant, or falling to 0 at --early-stop along a line or half a cosine."""
+    warm_up: int = 0
+    """Iterations over which the learning rate rises to its value."""
     early_stop: int = 1_000_000
     """The last iteration."""
     resume_iteration: int = 0
@@ -100,12 +104,14 @@ class Train:
           InputError: an option is out of its range, or the workspace is no folder.
         """
         at_least = {"batch_size": 1, "evaluate_every": 1, "checkpoint_every": 1, "early_stop": 0, "keep_checkpoints": 0}
-        for name, least in {**at_least, "resume_iteration": 0, "workers": 0}.items():
+        for name, least in {**at_least, "resume_iteration": 0, "workers": 0, "warm_up": 0}.items():
             value = getattr(self, name)
             if value < least:
-                raise InputError(f"{_option(name)} must be at least {least}, got {value}")
+                raise InputError(f"{option(name)} must be at least {least}, got {value}")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"--learning-rate must be above 0, got {self.learning_rate}")
+        if self.learning_rate_decay != "constant" and self.warm_up >= self.early_stop:
+            raise InputError(f"--warm-up must end before --early-stop {self.early_stop}, got {self.warm_up}")
         if not 0 <= self.seed < 2**31:
             raise InputError(f"--seed must be at least 0 and below 2^31, got {self.seed}")
         if self.fresh and self.resume_iteration:
@@ -116,5 +122,6 @@ class Train:
             )
 
 
-def _option(name: str) -> str:
+def option(name: str) -> str:
+    """The option of a field, as it is typed."""
     return f"--{name.replace('_', '-')}"

@@ -6,13 +6,15 @@
     WORKSPACE/logs/RUN/                       log.jsonl and TensorBoard files
 
 RUN is named after what tells experiments apart, such as `Cnn14-full_train-balanced-mixup-batch32`. A run that is
-started anew, or branches off, stands beside it with `~2`, `~3`, … at its end; the highest number is gone on with.
+started anew, or branches off, stands beside it with `~2`, `~3`, … at its end. Of those that were started with the same
+options, the highest number is gone on with.
 """
 
 import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from panns_jax.errors import InputError
 from panns_jax.files import written_aside
 from panns_jax.pretrained.training import checkpoint_steps
 
+BRANCHED_AT = "branched_at"
+"""Entry of config.json: the iteration of another run that this one began with."""
 _ROOTS = ("checkpoints", "statistics", "logs")
 
 
@@ -51,8 +55,17 @@ class Run:
     def config(self) -> Path:
         return self.checkpoints / "config.json"
 
-    def create(self, options: dict[str, Any]) -> None:
+    @property
+    def branched_at(self) -> int | None:
+        """The iteration of another run that this one began with, or None where it began anew."""
+        return (self.saved_options() or {}).get(BRANCHED_AT)
+
+    def create(self, options: dict[str, Any], *, branched_at: int | None = None) -> None:
         """Makes the folders and saves the resolved options.
+
+        Args:
+          options: the resolved options.
+          branched_at: the iteration of another run that it begins with, if it does.
 
         Raises:
           InputError: they cannot be made.
@@ -63,7 +76,7 @@ class Run:
             except OSError as error:
                 raise InputError(f"cannot make {folder}: {error.strerror}") from error
         with written_aside(self.config) as path:
-            path.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+            path.write_text(json.dumps({**options, BRANCHED_AT: branched_at}, indent=2) + "\n", encoding="utf-8")
 
     def saved_options(self) -> dict[str, Any] | None:
         """The options that the run was started with; None where it was not started yet.
@@ -82,10 +95,10 @@ class Run:
         return saved
 
 
-def newest_run(workspace: Path, name: str) -> Run | None:
-    """The run of this name with the highest number that was started, or None where there is none."""
+def started_runs(workspace: Path, name: str) -> list[Run]:
+    """The runs of this name that were started, the highest number first."""
     runs = [Run(workspace, _numbered(name, number)) for number in sorted(_numbers(workspace, name), reverse=True)]
-    return next((run for run in runs if run.config.exists()), None)
+    return [run for run in runs if run.config.exists()]
 
 
 def next_run(workspace: Path, name: str) -> Run:
@@ -106,37 +119,47 @@ def branch_off(source: Run, branch: Run, iteration: int) -> None:
     shutil.copytree(source.checkpoints / str(iteration), branch.checkpoints / str(iteration))
 
 
-def require_same(saved: dict[str, Any], given: dict[str, Any], run: Run, free: frozenset[str]) -> None:
-    """Checks that a run goes on as it began.
+def of_same_options(runs: Sequence[Run], given: dict[str, Any], free: frozenset[str]) -> list[Run]:
+    """Those of the runs that go on, under the options of now, as they began.
 
     Args:
-      saved: options that the run was started with.
+      runs: of one name, the newest first.
       given: options of now.
-      run: for the message.
       free: names of options that may differ, as they do not change the weights.
 
     Raises:
-      InputError: another option differs; the message names it.
+      InputError: there are runs, but all began with other options; the message names one that differs in the newest.
     """
-    for name in sorted(saved.keys() | given.keys()):
-        if name not in free and saved.get(name) != given.get(name):
-            raise InputError(
-                f"the run {run.name} was started with {_told(name, saved)}, now it is {_told(name, given)}: go on with"
-                " the same, or give --fresh to start a new run beside it"
-            )
+    differences = [(run, _difference(run.saved_options() or {}, given, free)) for run in runs]
+    same = [run for run, differs in differences if differs is None]
+    if runs and not same:
+        run, differs = differences[0]
+        raise InputError(
+            f"the run {run.name} was started with {differs}: go on with the same, or give --fresh to start a new run"
+            " beside it"
+        )
+    return same
 
 
-def require_checkpoint(run: Run | None, iteration: int) -> Run:
-    """The run, if it has a checkpoint of this iteration.
+def _difference(saved: dict[str, Any], given: dict[str, Any], free: frozenset[str]) -> str | None:
+    for name in sorted((saved.keys() | given.keys()) - free - {BRANCHED_AT}):
+        if saved.get(name) != given.get(name):
+            return f"{_told(name, saved)}, now it is {_told(name, given)}"
+    return None
+
+
+def run_with_checkpoint(runs: Sequence[Run], iteration: int) -> Run:
+    """The newest of the runs that has a checkpoint of this iteration, or that branched off at it.
 
     Raises:
-      InputError: there is not; the message names those there are.
+      InputError: there is none; the message names the checkpoints that the newest has.
     """
-    steps = checkpoint_steps(run.checkpoints) if run else []
-    if run is None or iteration not in steps:
-        there = f"there are those of {', '.join(map(str, steps))}" if steps else "there is none yet"
-        raise InputError(f"--resume-iteration {iteration}: the run has no checkpoint of this iteration; {there}")
-    return run
+    for run in runs:
+        if iteration in checkpoint_steps(run.checkpoints) or run.branched_at == iteration:
+            return run
+    steps = checkpoint_steps(runs[0].checkpoints) if runs else []
+    there = f"there are those of {', '.join(map(str, steps))}" if steps else "there is none yet"
+    raise InputError(f"--resume-iteration {iteration}: the run has no checkpoint of this iteration; {there}")
 
 
 def _told(name: str, options: dict[str, Any]) -> str:
@@ -147,7 +170,7 @@ def _numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{name}~{number}"
 
 
-def _numbers(workspace: Path, name: str) -> list[int]:
+def _numbers(workspace: Path, name: str) -> set[int]:
     """Numbers of the runs that have files, be it those of a branch that was cut off."""
     pattern = re.compile(re.escape(name) + r"(?:~(\d+))?")
     found = [
@@ -156,4 +179,4 @@ def _numbers(workspace: Path, name: str) -> list[int]:
         for folder in (workspace / root).glob("*")
         if any(folder.glob("*"))
     ]
-    return [int(match[1] or 1) for match in found if match]
+    return {int(match[1] or 1) for match in found if match}

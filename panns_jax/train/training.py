@@ -16,8 +16,8 @@ from panns_jax.train.log import RunLog
 from panns_jax.train.loop import Actions, Schedule, fit
 from panns_jax.train.losses import LOSSES
 from panns_jax.train.metrics import Scores
-from panns_jax.train.optimizer import make_optimizer
-from panns_jax.train.runs import Run, branch_off, newest_run, next_run, require_checkpoint, require_same
+from panns_jax.train.optimizer import make_optimizer, make_schedule
+from panns_jax.train.runs import Run, branch_off, next_run, of_same_options, run_with_checkpoint, started_runs
 from panns_jax.train.statistics import Statistics
 from panns_jax.train.step import (
     TrainState,
@@ -56,29 +56,37 @@ def train(options: "Train") -> None:
     """
     experiment = prepare(options)
     run, begun = _choose_run(experiment)
-    run.create(experiment.resolved())
+    if begun is not None and begun > options.early_stop:
+        print(f"{run.checkpoints}: iteration {begun} is done, and --early-stop is {options.early_stop}: nothing to do")
+        return
+    run.create(experiment.resolved(), branched_at=run.branched_at)
     print(f"{run.checkpoints}: {'begins' if begun is None else f'goes on from iteration {begun}'}", flush=True)
     with contextlib.ExitStack() as stack:
         _go_on(experiment, run, begun, stack)
 
 
+def _free(options: "Train") -> frozenset[str]:
+    # A learning rate that falls to 0 at the last iteration depends on which that is.
+    return _FREE if options.learning_rate_decay == "constant" else _FREE - {"early_stop"}
+
+
 def _choose_run(experiment: Experiment) -> tuple[Run, int | None]:
     """The run, and the iteration whose checkpoint it goes on from, or None."""
     options, name = experiment.options, experiment.run_name
-    run = None if options.fresh else newest_run(options.workspace, name)
-    saved = None if run is None else run.saved_options()
-    if run is not None and saved is not None:
-        require_same(saved, experiment.resolved(), run, _FREE)
-    wanted = options.resume_iteration
-    if wanted:
-        run = require_checkpoint(run, wanted)
-    if run is None:
+    if options.fresh:
         return next_run(options.workspace, name), None
+    runs = of_same_options(started_runs(options.workspace, name), experiment.resolved(), _free(options))
+    wanted = options.resume_iteration
+    if not wanted and not runs:
+        return next_run(options.workspace, name), None
+    run = run_with_checkpoint(runs, wanted) if wanted else runs[0]
     steps = checkpoint_steps(run.checkpoints)
-    if not wanted or wanted == steps[-1]:
+    # A command that branched off and is given again goes on with its branch.
+    if not wanted or wanted in (run.branched_at, *steps[-1:]):
         return run, steps[-1] if steps else None
     branch = next_run(options.workspace, name)
     branch_off(run, branch, wanted)
+    branch.create(experiment.resolved(), branched_at=wanted)
     print(f"{run.checkpoints}: has later checkpoints and is left as it is", flush=True)
     return branch, wanted
 
@@ -86,7 +94,11 @@ def _choose_run(experiment: Experiment) -> tuple[Run, int | None]:
 def _go_on(experiment: Experiment, run: Run, begun: int | None, stack: contextlib.ExitStack) -> None:
     options, mesh = experiment.options, experiment.mesh
     graph = architecture(experiment.model)
-    optimizer = make_optimizer(options.learning_rate)
+    optimizer = make_optimizer(
+        make_schedule(
+            options.learning_rate, options.learning_rate_decay, warm_up=options.warm_up, last=options.early_stop
+        )
+    )
     checkpoints = stack.enter_context(
         Checkpoints(run.checkpoints, experiment.model, experiment.resolved(), keep=options.keep_checkpoints)
     )

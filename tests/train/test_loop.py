@@ -11,14 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from panns_jax.errors import InputError
+from panns_jax.errors import InputError, require_extra
 from panns_jax.progress import progress_bar
-from panns_jax.train import experiment
 from panns_jax.train.log import RunLog, read_log
 from panns_jax.train.loop import Actions, Schedule, fit
 from panns_jax.train.metrics import score
-from panns_jax.train.options import Train
-from panns_jax.train.runs import Run, branch_off, newest_run, next_run, require_same
+from panns_jax.train.runs import Run, branch_off, next_run, of_same_options, run_with_checkpoint, started_runs
 from panns_jax.train.statistics import Statistics, read_statistics
 from panns_jax.train.step import StepReport, TrainState, data_mesh
 
@@ -158,17 +156,18 @@ def test_damaged_statistics_are_named(tmp_path):
         Statistics(tmp_path, until=3)
 
 
-def test_runs_are_numbered_and_the_highest_is_gone_on_with(tmp_path):
-    assert newest_run(tmp_path, "a-b") is None
+def test_runs_are_numbered_and_the_newest_comes_first(tmp_path):
+    assert started_runs(tmp_path, "a-b") == []
     first = next_run(tmp_path, "a-b")
     assert first.name == "a-b"
     first.create({"seed": 1})
     second = next_run(tmp_path, "a-b")
     assert second.name == "a-b~2"
-    second.create({"seed": 2})
+    second.create({"seed": 2}, branched_at=4)
     next_run(tmp_path, "a-bc").create({})
-    assert newest_run(tmp_path, "a-b") == second
-    assert second.saved_options() == {"seed": 2}
+    assert started_runs(tmp_path, "a-b") == [second, first]
+    assert second.saved_options() == {"seed": 2, "branched_at": 4}
+    assert (first.branched_at, second.branched_at) == (None, 4)
 
 
 def test_a_branch_that_was_cut_off_is_not_gone_on_with(tmp_path):
@@ -177,15 +176,31 @@ def test_a_branch_that_was_cut_off_is_not_gone_on_with(tmp_path):
     (first.checkpoints / "5").mkdir()
     (first.logs / "log.jsonl").write_text("")
     branch_off(first, Run(tmp_path, "a~2"), 5)  # and no more: `create` did not follow
-    assert newest_run(tmp_path, "a") == first
+    assert started_runs(tmp_path, "a") == [first]
     assert next_run(tmp_path, "a").name == "a~3"
 
 
-def test_options_that_differ_are_named_unless_they_are_free(tmp_path):
-    run = Run(tmp_path, "a")
-    require_same({"seed": 1, "workers": 0}, {"seed": 1, "workers": 4}, run, frozenset({"workers"}))
-    with pytest.raises(InputError, match=r"the run a was started with seed 1, now it is seed 2"):
-        require_same({"seed": 1}, {"seed": 2}, run, frozenset())
+def test_the_newest_run_of_the_same_options_is_gone_on_with(tmp_path):
+    runs = [Run(tmp_path, name) for name in ("a~3", "a~2", "a")]
+    for run, seed in zip(runs, (3, 2, 2), strict=True):
+        run.create({"seed": seed, "workers": 0})
+    free = frozenset({"workers"})
+    assert of_same_options(runs, {"seed": 2, "workers": 4}, free) == runs[1:]
+    assert of_same_options([], {"seed": 1, "workers": 0}, free) == []
+    with pytest.raises(InputError, match=r"the run a~3 was started with seed 3, now it is seed 1"):
+        of_same_options(runs, {"seed": 1, "workers": 0}, free)
+
+
+def test_a_checkpoint_is_looked_for_in_older_runs_too_and_in_what_branched_off_at_it(tmp_path):
+    old, branch = Run(tmp_path, "a"), Run(tmp_path, "a~2")
+    old.create({})
+    for item in ("model", "meta"):
+        (old.checkpoints / "5" / item).mkdir(parents=True)
+    branch.create({}, branched_at=3)
+    assert run_with_checkpoint([branch, old], 5) == old
+    assert run_with_checkpoint([branch, old], 3) == branch
+    with pytest.raises(InputError, match=r"--resume-iteration 4: the run has no checkpoint .*; there are those of 5"):
+        run_with_checkpoint([old], 4)
 
 
 def test_a_damaged_configuration_is_named(tmp_path):
@@ -196,7 +211,6 @@ def test_a_damaged_configuration_is_named(tmp_path):
         run.saved_options()
 
 
-def test_a_missing_library_is_named_with_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "_EXTRA", ("grain", "a_library_that_nobody_has"))
-    with pytest.raises(InputError, match=r'training needs a_library_that_nobody_has: pip install "panns_jax\[train\]"'):
-        experiment.prepare(Train(workspace=tmp_path))
+def test_a_missing_library_is_named_with_the_extra():
+    with pytest.raises(InputError, match=r'training needs a_library_of_nobody: pip install "panns_jax\[train\]"'):
+        require_extra("training", "train", "numpy", "a_library_of_nobody")

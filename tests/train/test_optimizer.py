@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from panns_jax.train.optimizer import make_optimizer
+from panns_jax.train.optimizer import make_optimizer, make_schedule
 
 LEARNING_RATE = 1e-2
 
@@ -68,3 +68,34 @@ def test_twenty_steps_are_those_of_torch(start):
 def test_a_gradient_of_zero_moves_nothing(start):
     trail = ours(start, [np.zeros_like(start)] * 3)
     np.testing.assert_array_equal(trail[-1], start)
+
+
+def test_a_constant_step_size_is_a_number():
+    assert make_schedule(0.5, "constant", warm_up=0, last=10) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("decay", "warm_up", "wanted"),
+    [
+        ("constant", 4, [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]),
+        ("linear", 0, [1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0]),
+        ("linear", 4, [0.25, 0.5, 0.75, 1, 1, 0.75, 0.5, 0.25, 0]),
+        ("cosine", 0, [0.5 + 0.5 * np.cos(np.pi * k / 8) for k in range(9)]),
+        ("cosine", 1, [1, *(0.5 + 0.5 * np.cos(np.pi * k / 7) for k in range(8))]),
+    ],
+)
+def test_the_step_size_rises_and_falls_as_told(decay, warm_up, wanted):
+    schedule = make_schedule(0.02, decay, warm_up=warm_up, last=8)
+    assert callable(schedule)
+    got = [float(schedule(k)) for k in range(len(wanted))]
+    np.testing.assert_allclose(got, 0.02 * np.array(wanted), rtol=1e-5, atol=1e-8)
+
+
+def test_the_optimizer_follows_the_schedule(start):
+    optimizer = make_optimizer(make_schedule(LEARNING_RATE, "linear", warm_up=0, last=2))
+    fixed = make_optimizer(LEARNING_RATE)
+    states = [optimizer.init(start), fixed.init(start)]
+    for share, gradient in zip((1.0, 0.5, 0.0), gradients(3), strict=True):
+        moved, states[0] = optimizer.update(gradient, states[0], start)
+        full, states[1] = fixed.update(gradient, states[1], start)
+        np.testing.assert_allclose(moved, share * np.asarray(full), rtol=1e-6, atol=1e-12)

@@ -122,6 +122,10 @@ def test_going_back_branches_off_and_a_fresh_run_stands_beside_the_old(unbroken,
     said = run_training(unbroken, *SCHEDULE, "--resume-iteration", "20")
     assert f"{RUN}~2: goes on from iteration 20" in said
     assert_ends_alike(unbroken, unbroken, run=f"{RUN}~2")
+    said = run_training(unbroken, *SCHEDULE, "--resume-iteration", "20")  # the branch is gone on with
+    assert f"{RUN}~2: goes on from iteration" in said
+    assert not (unbroken / "checkpoints" / f"{RUN}~3").exists()
+    assert "nothing to do" in run_training(unbroken, "--early-stop", "4")
     run_training(unbroken, "--fresh", "--early-stop", "0")
     assert (unbroken / "checkpoints" / f"{RUN}~3" / "0").is_dir()
     assert before == {path: path.stat().st_mtime_ns for path in (unbroken / "checkpoints" / RUN).rglob("*")}
