@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from panns_jax.errors import InputError
+from panns_jax.files import require_file
 
 if TYPE_CHECKING:
     import soundfile
@@ -35,8 +36,7 @@ def read_waveform(
     import soundfile
 
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, not a sound file' if path.is_dir() else 'there is no such file'}")
+    require_file(path, "a sound file")
     if path.suffix.lower() == ".raw":
         raise InputError(f"{path}: raw samples do not tell their rate and format; convert them to wav")
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from panns_jax.errors import InputError
-from panns_jax.files import written_aside
+from panns_jax.files import require_file, written_aside
 
 if TYPE_CHECKING:
     import h5py
@@ -30,8 +30,7 @@ def reading(path: str | os.PathLike[str]) -> "Iterator[h5py.File]":
     import h5py
 
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, not an HDF5 file' if path.is_dir() else 'there is no such file'}")
+    require_file(path, "an HDF5 file")
     try:
         with h5py.File(path, "r") as file:
             yield file

@@ -105,6 +105,8 @@ def read_index(path: str | os.PathLike[str]) -> ClipIndex:
     with reading(path) as file:
         names = column(file, "audio_name", "S", 1)[:]
         targets = _read_targets(file, len(names))
+        if "waveform" in file and "index_in_hdf5" not in file:
+            raise InputError(f"{path}: is a waveforms file; panns-jax index makes an index file of it")
         rows = column(file, "index_in_hdf5", "iu", 1)[:].astype(np.int32)
         old_layout = "hdf5_name" in file
         stored, numbers = _distinct(column(file, "hdf5_name" if old_layout else "hdf5_path", "S", 1))

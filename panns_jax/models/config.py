@@ -151,17 +151,40 @@ class ModelConfig:
         }
 
     @staticmethod
-    def from_json(data: Any) -> "ModelConfig":
+    def from_json(data: object, origin: str) -> "ModelConfig":
         """The inverse of `to_json`: the registry's row with the file's front-end settings and labels.
+
+        Args:
+          data: what was read.
+          origin: the file that it was read from, for messages.
 
         Raises:
           InputError: the architecture is unknown to this version, or a part is missing or of the wrong kind.
         """
         from panns_jax.models.registry import model_config
 
-        try:
-            row = model_config(data["architecture"])
-            labels = LabelSet(data["labels"]["task"], tuple(data["labels"]["ids"]), tuple(data["labels"]["names"]))
-            return dataclasses.replace(row, frontend=FrontendConfig(**data["frontend"]), labels=labels)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"the description of the model is incomplete or not ours: {error!r}") from error
+        match data:
+            case {
+                "architecture": str() as name,
+                "frontend": dict() as frontend,
+                "labels": {"task": str() as task, "ids": list() as ids, "names": list() as names},
+            } if _plausible_settings(frontend) and all(isinstance(text, str) for text in (*ids, *names)):
+                try:
+                    labels = LabelSet(task, tuple(ids), tuple(names))
+                    row = model_config(name)
+                    return dataclasses.replace(row, frontend=FrontendConfig(**frontend), labels=labels)
+                except InputError as error:
+                    raise InputError(f"{origin}: {error}") from error
+        raise InputError(
+            f"{origin}: is damaged: the description of its model is incomplete, or parts are of the wrong kind"
+        )
+
+
+def _plausible_settings(frontend: dict[str, object]) -> bool:
+    # Sizes far above any use, and below what a shape can be.
+    sizes = {field.name for field in dataclasses.fields(FrontendConfig) if field.type in (int, "int")}
+    known = {field.name for field in dataclasses.fields(FrontendConfig)}
+    return frontend.keys() == known and all(
+        type(value) is int and value < 1 << 20 if name in sizes else type(value) in (int, float)
+        for name, value in frontend.items()
+    )

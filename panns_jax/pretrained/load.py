@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from panns_jax.errors import InputError
+from panns_jax.files import require_file
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
 from panns_jax.models.registry import REGISTRY, model_config
@@ -41,8 +42,7 @@ def load_model(name: str | None = None, checkpoint: str | os.PathLike[str] | Non
         from panns_jax.pretrained.training import read_training_checkpoint
 
         return _named(read_training_checkpoint(path), config, path)
-    if not path.is_file():
-        raise InputError(f"{path}: {'is no ordinary file' if path.exists() else 'there is no such checkpoint'}")
+    require_file(path, "a checkpoint")
     if _is_native(path):
         return _named(read_native(path), config, path)
     config, arrays = read_published(path, name)

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from panns_jax.errors import InputError
-from panns_jax.files import written_aside
+from panns_jax.files import require_file, written_aside
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
 from panns_jax.pretrained.faults import Faults, check_arrays, check_shapes
@@ -96,10 +96,7 @@ def read_native(path: str | os.PathLike[str]) -> Model:
         that is wrong with them is listed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(
-            f"{path}: {'is a folder, not a converted checkpoint' if path.is_dir() else 'there is no such file'}"
-        )
+    require_file(path, "a converted checkpoint")
     faults = Faults()
     try:
         with safe_open(path, framework="numpy") as file:
@@ -129,32 +126,4 @@ def _config(path: Path, metadata: Mapping[str, str] | None) -> ModelConfig:
     if not isinstance(description, dict) or description.get("format") != _FORMAT:
         found = description.get("format") if isinstance(description, dict) else None
         raise InputError(f"{path}: is in format {found!r:.40}; this version of panns_jax reads format {_FORMAT}")
-    model = description.get("model")
-    if not _is_plausible(model):
-        raise InputError(
-            f"{path}: is damaged: the description of its model is incomplete, or parts are of the wrong kind"
-        )
-    try:
-        return ModelConfig.from_json(model)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def _is_plausible(model: object) -> bool:
-    match model:
-        case {
-            "architecture": str(),
-            "frontend": {
-                "sample_rate": int() as rate,
-                "window_size": int() as window,
-                "hop_size": int() as hop,
-                "mel_bins": int() as mels,
-                "fmin": int() | float(),
-                "fmax": int() | float(),
-            },
-            "labels": {"task": str(), "ids": list() as ids, "names": list() as names},
-        }:
-            # Far above any use, and below what a shape can be.
-            sizes_plausible = all(size < 1 << 20 for size in (rate, window, hop, mels))
-            return sizes_plausible and all(isinstance(text, str) for text in (*ids, *names))
-    return False
+    return ModelConfig.from_json(description.get("model"), str(path))

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from panns_jax.errors import InputError
+from panns_jax.files import require_file
 from panns_jax.pretrained import archive
 from panns_jax.pretrained.arrays import NUMPY
 from panns_jax.pretrained.containers import PLAIN
@@ -91,8 +92,7 @@ def _is_weight(name: object, value: object) -> bool:
 
 
 def _mapped(path: Path) -> memoryview:
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a folder, not a .pth file' if path.is_dir() else 'there is no such file'}")
+    require_file(path, "a .pth file")
     try:
         with path.open("rb") as file:
             if not path.stat().st_size:

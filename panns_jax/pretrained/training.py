@@ -39,7 +39,7 @@ def read_training_checkpoint(path: str | os.PathLike[str]) -> Model:
       InputError: there is no checkpoint, or it is damaged.
     """
     folder = find_checkpoint(path)
-    config = ModelConfig.from_json(read_meta(folder).get("model_config"))
+    config = ModelConfig.from_json(read_meta(folder).get("model_config"), str(folder))
     graph, params, batch_stats = nnx.split(abstract_model(config), nnx.Param, nnx.BatchStat)
     device = SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(
@@ -47,7 +47,7 @@ def read_training_checkpoint(path: str | os.PathLike[str]) -> Model:
         {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(batch_stats)},
     )
     require_shapes(folder, MODEL, target)
-    with reading(folder), ocp.StandardCheckpointer() as checkpointer:
+    with reading_checkpoint(folder), ocp.StandardCheckpointer() as checkpointer:
         weights: Any = checkpointer.restore(folder.absolute() / MODEL, target)
     model = nnx.merge(graph, weights["params"], weights["batch_stats"])
     model.eval()
@@ -84,7 +84,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     Raises:
       InputError: it is missing or damaged.
     """
-    with reading(folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+    with reading_checkpoint(folder), ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         meta = checkpointer.restore(folder.absolute() / META)
     if not isinstance(meta, dict):
         raise InputError(f"{folder}: is no checkpoint of ours")
@@ -99,7 +99,7 @@ def require_shapes(folder: Path, item: str, target: Any) -> None:
     Raises:
       InputError: it has others, or is damaged.
     """
-    with reading(folder), contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+    with reading_checkpoint(folder), contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
         there = handler.metadata(epath.Path(folder.absolute() / item)).tree
     wanted = {path: leaf.shape for path, leaf in _leaves(target)}
     if wanted != {path: tuple(leaf.shape) for path, leaf in _leaves(there)}:
@@ -113,7 +113,7 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
 
 
 @contextlib.contextmanager
-def reading(folder: Path) -> Iterator[None]:
+def reading_checkpoint(folder: Path) -> Iterator[None]:
     """Inside, whatever Orbax raises on a checkpoint that is damaged becomes one sentence.
 
     Raises:
@@ -121,6 +121,10 @@ def reading(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except MemoryError:
+        raise
+    except PermissionError as error:
+        raise InputError(f"{folder}: the checkpoint cannot be read: {error.strerror}") from error
     except Exception as error:  # Orbax raises bare Exceptions too, and tells of index ranges
         raise InputError(f"{folder}: the checkpoint is damaged or incomplete; use another one of its run") from error
 

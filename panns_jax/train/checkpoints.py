@@ -12,7 +12,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, EveryNSt
 
 from panns_jax.errors import InputError
 from panns_jax.models.config import ModelConfig
-from panns_jax.pretrained.training import META, MODEL, OPTIMIZER, reading, require_shapes
+from panns_jax.pretrained.training import META, MODEL, OPTIMIZER, reading_checkpoint, require_shapes
 from panns_jax.train.step import TrainState
 
 KEPT_FOR_GOOD = 100_000
@@ -92,7 +92,7 @@ class Checkpoints:
         folder = self._run / str(iteration)
         require_shapes(folder, MODEL, _weights(abstract))
         require_shapes(folder, OPTIMIZER, abstract.optimizer)
-        with reading(folder):
+        with reading_checkpoint(folder):
             read: Any = self._manager.restore(iteration, args=items)
         place: Any = abstract.iteration.sharding
         at = jax.device_put(np.int32(iteration), place)

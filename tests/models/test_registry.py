@@ -59,7 +59,7 @@ def test_a_model_as_published_has_audiosets_classes():
 @pytest.mark.parametrize("num_classes", [527, 3])
 def test_a_config_survives_json(name: str, num_classes: int):
     config = REGISTRY[name].with_classes(num_classes)
-    again = ModelConfig.from_json(json.loads(json.dumps(config.to_json())))
+    again = ModelConfig.from_json(json.loads(json.dumps(config.to_json())), "x")
     assert again == config
     assert hash(again) == hash(config)
     assert again.sample_rate == config.sample_rate
@@ -69,7 +69,7 @@ def test_a_config_survives_json(name: str, num_classes: int):
 
 def test_json_carries_front_end_settings_that_differ_from_the_registrys():
     other = dataclasses.replace(CNN14, frontend=dataclasses.replace(CNN14.frontend, hop_size=160, mel_bins=32))
-    assert ModelConfig.from_json(other.to_json()) == other != CNN14
+    assert ModelConfig.from_json(other.to_json(), "x") == other != CNN14
 
 
 def without(key: str) -> dict[str, Any]:
@@ -81,18 +81,18 @@ def without(key: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("data", "named"),
     [
-        (None, "incomplete or not ours"),
-        ([], "incomplete or not ours"),
-        ({}, "incomplete or not ours"),
-        (without("architecture"), "architecture"),
-        (without("frontend"), "frontend"),
-        (without("labels"), "labels"),
+        (None, "description of its model is incomplete"),
+        ([], "description of its model is incomplete"),
+        ({}, "description of its model is incomplete"),
+        (without("architecture"), "incomplete"),
+        (without("frontend"), "incomplete"),
+        (without("labels"), "incomplete"),
         (CNN14.to_json() | {"architecture": "Cnn99"}, "there is no model 'Cnn99'"),
-        (CNN14.to_json() | {"frontend": {"windows": 1024}}, "windows"),
+        (CNN14.to_json() | {"frontend": {"windows": 1024}}, "incomplete"),
         (CNN14.to_json() | {"frontend": CNN14.to_json()["frontend"] | {"hop_size": 0}}, "hop_size"),
         (CNN14.to_json() | {"labels": {"task": "x", "ids": ["a"], "names": []}}, "1 ids for 0 names"),
     ],
 )
 def test_a_description_that_is_not_ours_is_refused(data: Any, named: str):
-    with pytest.raises(InputError, match=named):
-        ModelConfig.from_json(data)
+    with pytest.raises(InputError, match=f"^model.safetensors: .*{named}"):
+        ModelConfig.from_json(data, "model.safetensors")
