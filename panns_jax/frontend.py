@@ -168,29 +168,37 @@ def _mel_to_hz(mel: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"
     return np.where(mel < _BREAK_MEL, mel * _LINEAR_HZ, above)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stripes:
+    """What SpecAugment masks of each clip; by default what the paper masks of 1001 frames and 64 mel bins.
+
+    Attributes:
+      time_width: exclusive upper bound of a time stripe's width in frames, which is drawn uniformly from 0 up.
+      time_stripes: number of time stripes.
+      mel_width: exclusive upper bound of a frequency stripe's width in mel bins.
+      mel_stripes: number of frequency stripes.
+    """
+
+    time_width: int = 64
+    time_stripes: int = 2
+    mel_width: int = 8
+    mel_stripes: int = 2
+
+
 def spec_augment(
-    features: Float[Array, "batch frames mels"],
-    key: Key[Array, ""],
-    *,
-    time_width: int = 64,
-    time_stripes: int = 2,
-    mel_width: int = 8,
-    mel_stripes: int = 2,
+    features: Float[Array, "batch frames mels"], key: Key[Array, ""], stripes: Stripes
 ) -> Float[Array, "batch frames mels"]:
     """Sets stripes of each clip to 0 (SpecAugment, section III-D).
 
     Args:
       features: log-mel features after batch normalisation, where 0 is the mean.
       key: random key; each clip draws its own stripes.
-      time_width: exclusive upper bound of a time stripe's width in frames, which is drawn uniformly from 0 up.
-      time_stripes: number of time stripes.
-      mel_width: exclusive upper bound of a frequency stripe's width in mel bins.
-      mel_stripes: number of frequency stripes.
+      stripes: how many, and how wide.
     """
     batch, frames, mels = features.shape
     time_key, mel_key = jax.random.split(key)
-    in_time = _stripes(time_key, batch, frames, time_width, time_stripes)
-    in_mel = _stripes(mel_key, batch, mels, mel_width, mel_stripes)
+    in_time = _stripes(time_key, batch, frames, stripes.time_width, stripes.time_stripes)
+    in_mel = _stripes(mel_key, batch, mels, stripes.mel_width, stripes.mel_stripes)
     return jnp.where(in_time[:, :, None] | in_mel[:, None, :], 0, features)
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from panns_jax.errors import InputError
-from panns_jax.frontend import FrontendConfig
+from panns_jax.frontend import FrontendConfig, Stripes
 from panns_jax.labels import LabelSet, audioset, numbered
 
 
@@ -96,7 +96,7 @@ class ModelConfig:
       body: the family and its dimensions.
       head: from the body's vectors to probabilities.
       labels: the classes, in the order of the outputs.
-      spec_augment: whether SpecAugment is applied in training.
+      spec_augment: what SpecAugment masks in training; None for nothing.
       mixup: what mixup blends in training.
       published: False for rows of our own, which `list_models()` leaves out.
     """
@@ -106,7 +106,7 @@ class ModelConfig:
     body: Body
     head: Head
     labels: LabelSet = dataclasses.field(default_factory=audioset)
-    spec_augment: bool = True
+    spec_augment: Stripes | None = dataclasses.field(default_factory=Stripes)
     mixup: Literal["logmel", "waveform"] = "logmel"
     published: bool = True
 

@@ -6,7 +6,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from panns_jax.frontend import spec_augment
+from panns_jax.frontend import Stripes, spec_augment
 
 _xavier = nnx.initializers.xavier_uniform()
 
@@ -38,7 +38,8 @@ class BatchNorm(nnx.BatchNorm):
 class SpecAugment(nnx.Module):
     """SpecAugment in training mode, the identity in evaluation mode; switched like dropout."""
 
-    def __init__(self) -> None:
+    def __init__(self, stripes: Stripes) -> None:
+        self.stripes = stripes
         self.deterministic = False
 
     def __call__(
@@ -47,7 +48,7 @@ class SpecAugment(nnx.Module):
         if self.deterministic:
             return x
         assert rngs is not None  # Model checks it, and says so in a sentence
-        return spec_augment(x, rngs.spec_augment())
+        return spec_augment(x, rngs.spec_augment(), self.stripes)
 
 
 def conv(

@@ -25,8 +25,8 @@ class Model(nnx.Module):
         self.config = config
         if config.body.reads_logmel:
             self.bn0 = BatchNorm(config.frontend.mel_bins, rngs=rngs)
-            if config.spec_augment:
-                self.spec_augmenter = SpecAugment()
+            if config.spec_augment is not None:
+                self.spec_augmenter = SpecAugment(config.spec_augment)
         body = config.body.build(config.frontend, rngs=rngs)
         head = config.head.build(config.body.out_channels, config.num_classes, rngs=rngs)
         for name, layer in {**body, **head}.items():
@@ -68,7 +68,7 @@ class Model(nnx.Module):
         self, waveform: Float[Array, "rows samples"], blend: Float[Array, " pairs"] | None, rngs: nnx.Rngs | None
     ) -> Float[Array, "batch frames mels"]:
         x = self.bn0(log_mel(waveform, self.config.frontend))
-        if self.config.spec_augment:
+        if self.config.spec_augment is not None:
             x = self.spec_augmenter(x, rngs)
         return x if blend is None else mixup(x, blend)
 

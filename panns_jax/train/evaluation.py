@@ -109,12 +109,14 @@ class Evaluate:
 
 
 def predictor(model: "Model") -> Predict:
-    """Compiles a model in evaluation mode."""
+    """Compiles the forward pass of a model, on the first device."""
     import jax
     from flax import nnx
 
-    from panns_jax.data.pipeline import to_float
+    from panns_jax.train.step import data_mesh, make_predict, place
 
-    graph, state = nnx.split(model)
-    compiled = jax.jit(lambda state, waveform: nnx.merge(graph, state)(to_float(waveform)).clipwise)
-    return lambda waveform: compiled(state, waveform)
+    graph, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    mesh = data_mesh(jax.devices()[:1])
+    predict = make_predict(graph, mesh)
+    weights, statistics = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+    return lambda waveform: predict(weights, statistics, place({"waveform": waveform}, mesh)["waveform"])

@@ -10,6 +10,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from panns_jax.frontend import Stripes
 from panns_jax.models.layers import BatchNorm, ConvBlock, ConvBlock5x5, SpecAugment, avg_pool, pad_to
 
 
@@ -116,7 +117,7 @@ def test_average_pooling_drops_what_does_not_fill_a_window(time: int, mels: int,
 
 
 def test_spec_augment_is_the_identity_in_evaluation_mode():
-    layer = SpecAugment()
+    layer = SpecAugment(Stripes())
     x = jnp.ones((4, 101, 64))
     assert (np.asarray(layer(x, nnx.Rngs(0))) == 0).any()
     layer.eval()

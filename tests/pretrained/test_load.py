@@ -105,7 +105,7 @@ def test_a_negative_variance_is_a_fault(tmp_path, small_weights):
 def test_models_that_differ_in_their_training_alone_are_as_good_as_one(tmp_path, small_pth, monkeypatch):
     row = model_config("DemoCnn")
     head: Any = dataclasses.replace(row.head, dropout=0.0)  # pyright: ignore[reportArgumentType]
-    monkeypatch.setitem(REGISTRY, "DemoDry", dataclasses.replace(row, name="DemoDry", head=head, spec_augment=False))
+    monkeypatch.setitem(REGISTRY, "DemoDry", dataclasses.replace(row, name="DemoDry", head=head, spec_augment=None))
     assert panns_jax.load_model(checkpoint=small_pth).config.name == "DemoCnn"
 
 
@@ -148,7 +148,7 @@ def test_without_a_checkpoint_the_released_file_is_named():
 
 def test_wrong_names_and_paths_are_told(tmp_path, small_pth):
     assert "no model 'Cnn41'" in said("Cnn41", small_pth)
-    assert "there is no such checkpoint" in said("Cnn14", tmp_path / "absent.pth")
+    assert "there is no such file" in said("Cnn14", tmp_path / "absent.pth")
     convert_file(small_pth, tmp_path / "x.safetensors")
     assert said("Cnn14", tmp_path / "x.safetensors").endswith("holds a DemoCnn, not a Cnn14")
     assert "does not fit Cnn14" in said("Cnn14", small_pth)

@@ -1,5 +1,7 @@
 """The optimizer is torch.optim.Adam(amsgrad=True)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -87,7 +89,7 @@ def test_a_constant_step_size_is_a_number():
 def test_the_step_size_rises_and_falls_as_told(decay, warm_up, wanted):
     schedule = make_schedule(0.02, decay, warm_up=warm_up, last=8)
     assert callable(schedule)
-    got = [float(schedule(k)) for k in range(len(wanted))]
+    got = [np.asarray(schedule(k)) for k in range(len(wanted))]
     np.testing.assert_allclose(got, 0.02 * np.array(wanted), rtol=1e-5, atol=1e-8)
 
 
@@ -96,6 +98,8 @@ def test_the_optimizer_follows_the_schedule(start):
     fixed = make_optimizer(LEARNING_RATE)
     states = [optimizer.init(start), fixed.init(start)]
     for share, gradient in zip((1.0, 0.5, 0.0), gradients(3), strict=True):
+        moved: Any
+        full: Any
         moved, states[0] = optimizer.update(gradient, states[0], start)
         full, states[1] = fixed.update(gradient, states[1], start)
-        np.testing.assert_allclose(moved, share * np.asarray(full), rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(np.asarray(moved), share * np.asarray(full), rtol=1e-6, atol=1e-12)
