@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str]) -> Options:
         default=1500,
         help="clips to train on; a quarter as many to score on (default: %(default)s)",
     )
-    add("--iterations", type=_at_least(1), default=450, help="steps of training (default: %(default)s)")
+    add("--iterations", type=_at_least(31), default=900, help="steps of training (default: %(default)s)")
     add("--seed", type=_at_least(0), default=0, help="of the corpus and of the training (default: %(default)s)")
     add("--shuffle-labels", action="store_true", help="hand the labels of the training clips round: nothing to learn")
     add("--fresh", action="store_true", help="replace what an earlier demo left in the folder")
@@ -155,11 +155,9 @@ def _pack_and_index(folder: Path, workspace: Path, split: str) -> None:
 
 def _train(options: Options, workspace: Path) -> Path:
     """Trains, or goes on to train; returns the run's folder of checkpoints."""
-    command = ["python", "-m", "panns_jax.train", "--workspace", workspace, "--data-type", "balanced_train"]
-    command += ["--model-type", "DemoCnn", "--balanced", "balanced", "--augmentation", "mixup"]
-    command += ["--batch-size", 32, "--learning-rate", 2e-3, "--seed", options.seed]
-    command += ["--early-stop", options.iterations, "--evaluate-every", options.iterations]
-    _command([*command, "--checkpoint-every", 250])
+    command = ["python", "-m", "panns_jax.train", "--config", "demo", "--workspace", workspace]
+    command += ["--balanced", "balanced", "--augmentation", "mixup", "--seed", options.seed]
+    _command([*command, "--early-stop", options.iterations, "--evaluate-every", options.iterations])
     return max((workspace / "checkpoints").glob("*/config.json"), key=lambda path: path.stat().st_mtime).parent
 
 

@@ -27,7 +27,7 @@ def scores(*arguments: object) -> tuple[float, float]:
 
 @pytest.mark.slow
 def test_a_short_demo_learns_from_true_labels_and_not_from_shuffled_ones(tmp_path):
-    size = ("--clips", 320, "--iterations", 100)
+    size = ("--clips", 320, "--iterations", 150)
     learnt, chance = scores("--folder", tmp_path / "true", *size)
     assert learnt > chance + 0.3
     guessed, chance = scores("--folder", tmp_path / "shuffled", *size, "--shuffle-labels")
