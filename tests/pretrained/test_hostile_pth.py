@@ -211,6 +211,11 @@ def test_a_storage_of_another_size_than_its_content_is_refused(refusal, kind, si
     refusal(WRITERS[kind]({"x": view(storage, 0, (1,), (1,))}))
 
 
+def test_a_storage_under_a_name_that_no_file_can_have_is_refused(refusal):
+    storage = Storage(np.ones(2, np.float32), key=np.str_("\ud800"))
+    assert "is missing" in refusal(zip_around(pickled({"x": view(storage, 0, (1,), (1,))}, {})))
+
+
 @pytest.mark.parametrize("part", [("v", 0, 25), ("v", -1, 2), ("v", 24, 1), ("v", 1 << 62, 1 << 62), ("v", 0), 3])
 def test_a_part_beyond_its_storage_is_refused(refusal, part):
     storage = Storage(np.arange(24, dtype=np.float32), view=part)  # pyright: ignore[reportArgumentType]
