@@ -1,7 +1,7 @@
 """Models with weights, from whatever kind of file holds them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
 from panns_jax.models.registry import REGISTRY, model_config
 from panns_jax.pretrained import catalogue
-from panns_jax.pretrained.conversion import convert_weights, fitting_models, require_one, with_classes_of
+from panns_jax.pretrained.conversion import convert_weights, fitting_models, nearest_model, require_one, with_classes_of
 from panns_jax.pretrained.native import SUFFIX, read_native
 from panns_jax.pretrained.pth import read_state_dict
 from panns_jax.pretrained.rules import filled_model
@@ -75,21 +75,23 @@ def _model_of(path: Path, weights: Mapping[str, np.ndarray]) -> str:
             raise InputError(f"{path}: is named as the released {released.model}, which this version does not have")
         return released.model
     fitting = fitting_models(weights)
+    if not fitting and (nearest := nearest_model(weights, _named_in(path, REGISTRY))):
+        return nearest  # the conversion tells all that differs
     if len(fitting) > 1:
         # Renamed, perhaps: reading all of it costs a second.
         released = catalogue.identified(path)
         if released is not None and released.model in fitting:
             return released.model
-        named = [name for name in fitting if _is_named_after(path, name)]
-        if named:
-            return max(named, key=len)
+        if named := _named_in(path, fitting):
+            return named
     return require_one(fitting, str(path))
 
 
-def _is_named_after(path: Path, model: str) -> bool:
-    """Whether a file is called `Cnn14.pth` or `Cnn14-street.pth`, say."""
-    name = path.name.casefold()
-    return name.startswith(model.casefold()) and not name[len(model) : len(model) + 1].isalnum()
+def _named_in(path: Path, models: Iterable[str]) -> str | None:
+    """The model that a file is named after, if any: that of `Cnn14.pth` or `cnn14-street.pth`, say."""
+    file = path.name.casefold()
+    named = [m for m in models if file.startswith(m.casefold()) and not file[len(m) : len(m) + 1].isalnum()]
+    return max(named, key=len, default=None)
 
 
 def _is_native(path: Path) -> bool:
