@@ -58,15 +58,18 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
     """The folder of a checkpoint: `path` itself, or the newest one where `path` is a run's folder.
 
     Raises:
-      InputError: neither is the case.
+      InputError: neither is the case, or the folder may not be looked into.
     """
     path = Path(path)
-    if _is_checkpoint(path):
-        return path
-    steps = checkpoint_steps(path)
-    if steps:
-        return path / str(steps[-1])
-    runs = sorted(run.name for run in path.iterdir() if checkpoint_steps(run)) if path.is_dir() else []
+    try:
+        if _is_checkpoint(path):
+            return path
+        steps = checkpoint_steps(path)
+        if steps:
+            return path / str(steps[-1])
+        runs = sorted(run.name for run in path.iterdir() if checkpoint_steps(run)) if path.is_dir() else []
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     hint = f"; name one of its runs: {', '.join(runs)}" if runs else ""
     raise InputError(f"{path}: holds no training checkpoint{hint}")
 

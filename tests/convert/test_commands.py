@@ -12,8 +12,10 @@ from flax import nnx
 from pth_writer import WRITERS, Name, write_checkpoint
 from safetensors import safe_open
 
+from panns_jax.errors import InputError
 from panns_jax.files import sha256
 from panns_jax.models.registry import create_model
+from panns_jax.pretrained.convert import Convert
 from panns_jax.pretrained.rules import to_published
 
 COMMANDS = {"panns-jax convert": ["panns_jax", "convert"], "python -m convert file": ["convert", "file"]}
@@ -93,6 +95,13 @@ def test_a_bad_destination_is_told_before_the_work(tmp_path, source):
     assert_refused(run(["panns_jax", "convert"], source, tmp_path / "no" / "x.safetensors"), "does not exist")
     (tmp_path / "folder.safetensors").mkdir()
     assert_refused(run(["panns_jax", "convert"], source, tmp_path / "folder.safetensors"), "is a folder")
+
+
+def test_a_destination_that_no_file_can_have_is_told(tmp_path, source):
+    path = tmp_path / ("x" * 300 + ".safetensors")
+    with pytest.raises(InputError) as refused:
+        Convert(source=source, destination=path).run()
+    assert str(refused.value).startswith(f"cannot write {path}: ")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the administrator may write everywhere")

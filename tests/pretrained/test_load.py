@@ -1,6 +1,7 @@
 """`load_model`: from a file of any kind to a model that is ready."""
 
 import dataclasses
+import os
 import sys
 from typing import Any
 
@@ -177,6 +178,24 @@ def test_wrong_names_and_paths_are_told(tmp_path, small_pth):
     assert "does not fit Cnn14" in said("Cnn14", small_pth)
     (tmp_path / "x.wav").write_bytes(b"RIFF")
     assert "is no PyTorch checkpoint" in said(checkpoint=tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ""])
+def test_a_name_that_no_file_can_have_is_told(tmp_path, suffix):
+    path = tmp_path / ("x" * 300 + suffix)
+    assert said(checkpoint=path).startswith(f"{path}: ")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the administrator may read everything")
+def test_files_and_folders_that_may_not_be_read_are_told(tmp_path, small_pth):
+    convert_file(small_pth, tmp_path / "x.safetensors")
+    for path in (small_pth, tmp_path / "x.safetensors"):
+        path.chmod(0)
+        assert said(checkpoint=path) == f"{path}: cannot be read: Permission denied"
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0)
+    for path in (locked, locked / "x.pth", locked / "run"):
+        assert said(checkpoint=path) == f"{path}: cannot be read: Permission denied"
 
 
 def test_a_truncated_checkpoint_is_told(small_pth):
