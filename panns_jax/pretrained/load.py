@@ -13,7 +13,7 @@ from panns_jax.models.model import Model
 from panns_jax.models.registry import REGISTRY, model_config
 from panns_jax.pretrained import catalogue
 from panns_jax.pretrained.conversion import convert_weights, fitting_models, nearest_model, require_one, with_classes_of
-from panns_jax.pretrained.native import SUFFIX, read_native
+from panns_jax.pretrained.native import SUFFIX, is_native, read_native
 from panns_jax.pretrained.pth import read_state_dict
 from panns_jax.pretrained.rules import filled_model
 
@@ -43,7 +43,7 @@ def load_model(name: str | None = None, checkpoint: str | os.PathLike[str] | Non
 
         return _named(read_training_checkpoint(path), config, path)
     require_file(path, "a checkpoint")
-    if _is_native(path):
+    if path.suffix == SUFFIX or is_native(path):
         return _named(read_native(path), config, path)
     config, arrays = read_published(path, name)
     return filled_model(config, arrays)
@@ -92,17 +92,6 @@ def _named_in(path: Path, models: Iterable[str]) -> str | None:
     file = path.name.casefold()
     named = [m for m in models if file.startswith(m.casefold()) and not file[len(m) : len(m) + 1].isalnum()]
     return max(named, key=len, default=None)
-
-
-def _is_native(path: Path) -> bool:
-    if path.suffix == SUFFIX:
-        return True
-    try:
-        with path.open("rb") as file:
-            # A safetensors file starts with the length of a JSON object in 8 bytes, then the object.
-            return file.read(9)[8:] == b"{"
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _named(model: Model, config: ModelConfig | None, path: Path) -> Model:

@@ -82,6 +82,20 @@ def write_native(
             raise InputError(f"cannot write {path}: {error}") from error
 
 
+def is_native(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a safetensors file does, whatever its name.
+
+    Raises:
+      InputError: it is missing or cannot be read.
+    """
+    require_file(path, "a checkpoint")
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(9)[8:] == b"{"  # the length of a JSON object in 8 bytes, then the object
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def read_native(path: str | os.PathLike[str]) -> Model:
     """Loads a converted checkpoint.
 

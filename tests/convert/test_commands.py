@@ -97,6 +97,19 @@ def test_a_bad_destination_is_told_before_the_work(tmp_path, source):
     assert_refused(run(["panns_jax", "convert"], source, tmp_path / "folder.safetensors"), "is a folder")
 
 
+def test_a_checkpoint_is_not_replaced_by_its_conversion_nor_converted_twice(tmp_path, source):
+    renamed = source.rename(tmp_path / "demo.safetensors")
+    content = renamed.read_bytes()
+    with pytest.raises(InputError, match="is the checkpoint to convert; name another file"):
+        Convert(source=renamed, destination=tmp_path / "." / "demo.safetensors", force=True).run()
+    assert renamed.read_bytes() == content
+    once, twice = tmp_path / "once.safetensors", tmp_path / "twice.safetensors"
+    assert Convert(source=renamed, destination=once).run() == 0
+    with pytest.raises(InputError, match=r"once\.safetensors: begins as a converted file does"):
+        Convert(source=once, destination=twice).run()
+    assert not twice.exists()
+
+
 def test_a_destination_that_no_file_can_have_is_told(tmp_path, source):
     path = tmp_path / ("x" * 300 + ".safetensors")
     with pytest.raises(InputError) as refused:
@@ -121,7 +134,7 @@ def test_wrong_arguments_end_with_2(command, source):
 def test_the_commands_of_convert_are_listed():
     done = run(["convert"], "--help")
     assert done.returncode == 0 and "file " in done.stdout
-    assert_refused(run(["convert"]), "usage: python -m convert")
+    assert run(["convert"]).stderr.startswith("usage: python -m convert")
     assert_refused(run(["convert"], "fly"), "there is no command 'fly'")
 
 
