@@ -127,7 +127,7 @@ def read_native(path: str | os.PathLike[str]) -> Model:
                     weights[name] = file.get_tensor(name)
                     check_numbers(name, weights[name], faults)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: is damaged, or no converted checkpoint: {error}") from error
+        raise InputError(f"{path}: is damaged, or no converted checkpoint: {printable(str(error))}") from error
     faults.require_none(f"{path} does not fit {config.name}")
     return filled_model(config, weights)
 

@@ -146,6 +146,11 @@ def test_foreign_and_damaged_files_are_refused(converted, tmp_path):
         path.write_bytes(raw)
         with pytest.raises(InputError, match="is damaged, or no converted checkpoint"):
             read_native(path)
+    # A name that would move a terminal's cursor is told in an error of safetensors itself.
+    path.write_bytes(whole.replace(b'"bn0.bias":', b'"\\u001b12":').replace(b"[0,256]", b"[1,257]"))
+    with pytest.raises(InputError, match="invalid offset for tensor") as refused:
+        read_native(path)
+    assert str(refused.value).isprintable()
     with pytest.raises(InputError, match="there is no such file"):
         read_native(tmp_path / "absent.safetensors")
     with pytest.raises(InputError, match="is a folder"):
