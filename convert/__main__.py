@@ -24,7 +24,9 @@ def main(arguments: Sequence[str]) -> None:
         print(_HELP)
         sys.exit(0)
     if not arguments or arguments[0] not in COMMANDS:
-        print(f"python -m convert: there is no command {arguments[0]!r}\n" if arguments else "", _HELP, file=sys.stderr)
+        if arguments:
+            print(f"python -m convert: there is no command {arguments[0]!r}\n", file=sys.stderr)
+        print(_HELP, file=sys.stderr)
         sys.exit(2)
     command, *rest = arguments
     run_task(COMMANDS[command], rest, prog=f"python -m convert {command}")

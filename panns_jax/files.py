@@ -72,13 +72,24 @@ def require_parent(path: str | os.PathLike[str]) -> None:
     """Fails early, before long work, where `path` could not be written in the end.
 
     Raises:
-      InputError: the parent folder is missing, or `path` is a folder.
+      InputError: the parent folder is missing or may not be looked into, or `path` is a folder or no possible name.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file in it")
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder; False also where that cannot be told, as inside one that may not be looked into."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
 
 
 def require_file(path: str | os.PathLike[str], kind: str) -> None:
@@ -89,15 +100,18 @@ def require_file(path: str | os.PathLike[str], kind: str) -> None:
       kind: what it is to be, such as "a sound file".
 
     Raises:
-      InputError: there is none, or a folder or pipe in its place.
+      InputError: there is none, or a folder or pipe in its place, or it may not be read.
     """
     path = Path(path)
-    if path.is_file():
-        return
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file")
-    found = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
-    raise InputError(f"{path}: is {found}, not {kind}")
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file")
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
+            raise InputError(f"{path}: is {found}, not {kind}")
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -1,5 +1,6 @@
 """Classes by index, id and name."""
 
+import collections
 import csv
 import dataclasses
 import difflib
@@ -21,6 +22,9 @@ class LabelSet(Sequence[str]):
       task: name of the label set, such as "audioset".
       ids: identifier of each class; AudioSet's are ontology ids such as "/m/09x0r".
       names: display name of each class.
+
+    Raises:
+      InputError: there are no classes, or not as many ids as names, or one of them twice.
     """
 
     task: str
@@ -30,9 +34,11 @@ class LabelSet(Sequence[str]):
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.names):
             raise InputError(f"label set {self.task} has {len(self.ids)} ids for {len(self.names)} names")
+        if not self.ids:
+            raise InputError(f"label set {self.task} has no classes")
         for what, values in (("id", self.ids), ("name", self.names)):
             if len(set(values)) != len(values):
-                twice = next(value for i, value in enumerate(values) if value in values[:i])
+                twice, _ = collections.Counter(values).most_common(1)[0]
                 raise InputError(f"label set {self.task} has the {what} {twice!r} twice")
 
     @overload

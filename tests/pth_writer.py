@@ -172,7 +172,7 @@ class Part:
     checksum: int | None = None
     packed: int | None = None
     size: int | None = None
-    offset: int | None = None
+    offset: int | None = None  # of another entry's header, whose content this one then is
     flags: int = 0x800
 
 
@@ -188,7 +188,8 @@ def archive_bytes(parts: list[Part], *, count: int | None = None, start: int | N
         offset = len(body) if part.offset is None else part.offset
         common = struct.pack("<HHHHHIIIHH", 20, part.flags, part.method, 0, 0, checksum, packed, size, len(name), 0)
         directory += b"PK\x01\x02" + struct.pack("<H", 20) + common + struct.pack("<HHHII", 0, 0, 0, 0, offset) + name
-        body += b"PK\x03\x04" + common + name + part.raw
+        if part.offset is None:
+            body += b"PK\x03\x04" + common + name + part.raw
     count = len(parts) if count is None else count
     start = len(body) if start is None else start
     end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, count & 0xFFFF, count & 0xFFFF, len(directory), start, 0)

@@ -56,6 +56,8 @@ def test_a_label_set_with_faults_is_refused():
         LabelSet("pets", ("d",), ("Dog", "Cat"))
     with pytest.raises(InputError, match="has the name 'Dog' twice"):
         LabelSet("pets", ("d", "c"), ("Dog", "Dog"))
+    with pytest.raises(InputError, match="label set pets has no classes"):
+        LabelSet("pets", (), ())
 
 
 def test_unnamed_classes_are_numbered():

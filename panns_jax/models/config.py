@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -11,6 +12,9 @@ from jaxtyping import Array, Float
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig, Stripes
 from panns_jax.labels import LabelSet, audioset, numbered
+
+_LONGEST_NAME = 500
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Features(NamedTuple):
@@ -168,7 +172,7 @@ class ModelConfig:
                 "architecture": str() as name,
                 "frontend": dict() as frontend,
                 "labels": {"task": str() as task, "ids": list() as ids, "names": list() as names},
-            } if _plausible_settings(frontend) and all(isinstance(text, str) for text in (*ids, *names)):
+            } if _plausible_settings(frontend) and all(map(_is_plausible_text, (name, task, *ids, *names))):
                 try:
                     labels = LabelSet(task, tuple(ids), tuple(names))
                     row = model_config(name)
@@ -178,6 +182,11 @@ class ModelConfig:
         raise InputError(
             f"{origin}: is damaged: the description of its model is incomplete, or parts are of the wrong kind"
         )
+
+
+def _is_plausible_text(value: object) -> bool:
+    # Names are printed: what would move a terminal's cursor, break a line or fill the screen is no name.
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME and not _CONTROLS.search(value)
 
 
 def _plausible_settings(frontend: dict[str, object]) -> bool:

@@ -7,6 +7,7 @@ believes what entries say of their sizes.
 import dataclasses
 import struct
 import zlib
+from collections.abc import Mapping
 
 from panns_jax.pretrained.vocabulary import Malformed, printable
 
@@ -49,10 +50,11 @@ class Archive:
         entries = self._read_directory(start, count)
         if sum(entry.size for entry in entries.values()) > len(data):
             raise Malformed("is damaged: its entries overlap")
-        self._entries = _without_folder(entries)
+        self._entries = entries
+        self._folder = _folder(entries)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._entries
+        return self._path(name) in self._entries
 
     def read(self, name: str) -> memoryview:
         """The content of an entry, mapped and compared with its checksum.
@@ -60,7 +62,7 @@ class Archive:
         Raises:
           Malformed: there is no such entry, or its content is damaged.
         """
-        entry = self._entries.get(name)
+        entry = self._entries.get(self._path(name))
         if entry is None:
             raise Malformed(f"is damaged: the part {printable(name)} is missing")
         content = self._data[entry.start : entry.start + entry.size]
@@ -71,29 +73,33 @@ class Archive:
             )
         return content
 
-    def _read_directory(self, start: int, count: int) -> dict[str, _Entry]:
-        entries: dict[str, _Entry] = {}
+    def _path(self, name: str) -> bytes:
+        return self._folder + name.encode(errors="replace")
+
+    def _read_directory(self, start: int, count: int) -> dict[bytes, _Entry]:
+        # Names stay bytes: as texts they can take four times the memory.
+        entries: dict[bytes, _Entry] = {}
         position = start
         for _ in range(count):
             name, entry, position = self._read_entry(position)
             if name in entries:
-                raise Malformed(f"is damaged: it has the part {printable(name)} twice")
+                raise Malformed(f"is damaged: it has the part {_shown(name)} twice")
             entries[name] = entry
         return entries
 
-    def _read_entry(self, position: int) -> tuple[str, _Entry, int]:
+    def _read_entry(self, position: int) -> tuple[bytes, _Entry, int]:
         header = _part(self._data, position, _ENTRY_SIZE)
         if header[:4] != _ENTRY:
             raise Malformed(f"is damaged: no entry of its directory at byte {position}")
         flags, method = struct.unpack_from("<HH", header, 8)
         checksum, packed, size, name_size, extra_size, comment_size = struct.unpack_from("<IIIHHH", header, 16)
         (local,) = struct.unpack_from("<I", header, 42)
-        name = _name(_part(self._data, position + _ENTRY_SIZE, name_size))
+        name = bytes(_part(self._data, position + _ENTRY_SIZE, name_size))
         extra = _part(self._data, position + _ENTRY_SIZE + name_size, extra_size)
         size, packed, local = _wide(extra, size, packed, local)
         if flags & 1 or method or packed != size:
             raise Malformed(
-                f"has the part {printable(name)} compressed or encrypted, which PyTorch never does: "
+                f"has the part {_shown(name)} compressed or encrypted, which PyTorch never does: "
                 "it is no checkpoint as torch.save writes it"
             )
         start = self._content_start(local)
@@ -146,16 +152,13 @@ def _part(data: memoryview, start: int, size: int) -> memoryview:
     return data[start : start + size]
 
 
-def _name(raw: memoryview) -> str:
-    try:
-        return str(raw, "utf-8")
-    except UnicodeDecodeError as error:
-        raise Malformed("is damaged: a name in its directory is no text") from error
+def _shown(name: bytes) -> str:
+    return printable(name[:400].decode(errors="replace"))
 
 
-def _without_folder(entries: dict[str, _Entry]) -> dict[str, _Entry]:
-    folders = {name.partition("/")[0] for name in entries if name.partition("/")[2] == "data.pkl"}
+def _folder(entries: Mapping[bytes, _Entry]) -> bytes:
+    """The folder that holds everything, with its slash."""
+    folders = {name.partition(b"/")[0] for name in entries if name.partition(b"/")[2] == b"data.pkl"}
     if len(folders) != 1:
         raise Malformed("is a zip archive, but no PyTorch checkpoint: it has no data.pkl")
-    prefix = f"{folders.pop()}/"
-    return {name.removeprefix(prefix): entry for name, entry in entries.items() if name.startswith(prefix)}
+    return folders.pop() + b"/"

@@ -7,11 +7,12 @@ from typing import TypeGuard
 
 import numpy as np
 
-from panns_jax.pretrained.vocabulary import Budget, Builder, Known, Malformed, Unfinished
+from panns_jax.pretrained.vocabulary import LIST_ENTRY, Budget, Builder, Known, Malformed, Unfinished
 
 _MOST_DIMENSIONS = 32
-# Booleans, integers, floats, complex numbers, fixed-length bytes and texts; no objects, no records.
-_DTYPE = re.compile(r"[biufcSU][1-9][0-9]{0,5}")
+# Booleans, integers, floats, complex numbers, fixed-length bytes and texts, Python objects; no records.
+_DTYPE = re.compile(r"[biufcSU][1-9][0-9]{0,5}|O[48]")
+_LAST_CHARACTER = 0x10FFFF
 
 
 def checked_shape(shape: object, itemsize: int) -> tuple[int, ...]:
@@ -41,15 +42,15 @@ class _Dtype(Unfinished):
     def __init__(self, code: str):
         super().__init__()
         if not _DTYPE.fullmatch(code):
-            raise Malformed(f"holds an array of dtype {code[:20]!a}; numbers, booleans and texts are read")
+            raise Malformed(f"holds an array of dtype {code[:20]!a}; numbers, booleans, texts and objects are read")
         try:
-            self.dtype = np.dtype(code)
+            self.dtype = np.dtype(object if code[0] == "O" else code)
         except TypeError as error:
             raise Malformed(f"holds an array of dtype {code!r}, which NumPy does not have here") from error
 
     def finish(self, state: object, budget: Budget) -> np.dtype:
         match state:
-            case (int(), "<" | ">" | "|" | "=" as order, None, None, None, *_):
+            case (int(), str() as order, None, None, None, *_) if order in ("<", ">", "|", "="):
                 return self.dtype.newbyteorder(order)
         raise Malformed("holds an array of records, which no checkpoint needs")
 
@@ -59,6 +60,8 @@ class _Array(Unfinished):
         match state:
             case (int(), shape, np.dtype() as dtype, bool() | int() as fortran, bytes() | str() as raw):
                 return _filled(_content(raw, budget), dtype, shape, "F" if fortran else "C")
+            case (int(), shape, np.dtype(kind="O"), bool() | int(), list() as values):
+                return _of_objects(values, shape, budget)
         raise Malformed("is damaged: an array without shape, dtype and content")
 
 
@@ -72,13 +75,31 @@ def _content(raw: bytes | str, budget: Budget) -> bytes:
 
 
 def _filled(raw: bytes, dtype: np.dtype, shape: object, order: str) -> np.ndarray:
+    if dtype.hasobject:
+        raise Malformed("is damaged: an array of objects made of bytes")  # they would be addresses
     sizes = checked_shape(shape, dtype.itemsize)
     wanted = math.prod(sizes) * dtype.itemsize
     if len(raw) != wanted:
         raise Malformed(f"is damaged: an array of {wanted} bytes has {len(raw)}")
     if not wanted:
         return np.empty(sizes, dtype)
+    if dtype.kind == "U" and np.frombuffer(raw, f"{dtype.str[0]}u4").max() > _LAST_CHARACTER:
+        raise Malformed("is damaged: an array of texts with characters that do not exist")
     return np.ndarray(sizes, dtype, buffer=raw, order="F" if order == "F" else "C")
+
+
+def _of_objects(values: list[object], shape: object, budget: Budget) -> np.ndarray:
+    sizes = checked_shape(shape, np.dtype(object).itemsize)
+    if math.prod(sizes) != len(values):
+        raise Malformed(f"is damaged: an array of {math.prod(sizes)} objects has {len(values)}")
+    # Python takes nested lists apart step by step; arrays directly in arrays would overflow the interpreter's stack.
+    if any(isinstance(value, np.ndarray) and value.dtype.hasobject for value in values):
+        raise Malformed("holds arrays of objects in one another, which no checkpoint needs")
+    budget.charge(LIST_ENTRY * len(values))
+    array = np.empty(len(values), object)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array.reshape(sizes)
 
 
 def _dtype(arguments: tuple[object, ...], budget: Budget) -> _Dtype:
@@ -106,8 +127,12 @@ def _scalar(arguments: tuple[object, ...], budget: Budget) -> object:
 def _from_buffer(arguments: tuple[object, ...], budget: Budget) -> np.ndarray:
     """Protocol 5."""
     match arguments:
-        case (bytes() as raw, np.dtype() as dtype, shape, ("C" | "F") as order):
-            return _filled(raw, dtype, shape, str(order))
+        case (bytes() as raw, np.dtype() as dtype, shape, str("C" | "F") as order):
+            return _filled(raw, dtype, shape, order)
+        case (bytes() as raw, np.dtype() as dtype, shape, str("K"), axes) if is_sizes(axes):
+            array = _filled(raw, dtype, shape, "C")
+            if sorted(axes) == list(range(array.ndim)):
+                return array.transpose(axes)
     raise Malformed("is damaged: an array without content, dtype and shape")
 
 

@@ -45,7 +45,7 @@ def _bytes(arguments: tuple[object, ...], budget: Budget) -> bytes:
 def _encode(arguments: tuple[object, ...], budget: Budget) -> bytes:
     """Protocol 2 has no bytes: Python 3 writes them as a text whose characters are the bytes."""
     match arguments:
-        case (str() as text, "latin1" | "latin-1"):
+        case (str() as text, str("latin1" | "latin-1")):
             budget.charge(len(text))
             try:
                 return text.encode("latin-1")

@@ -39,8 +39,9 @@ def convert_weights(weights: Mapping[str, np.ndarray], config: ModelConfig, sour
     own = {name: array for name, array in weights.items() if name not in unused and name not in constants}
     check_arrays(own, _published_shapes(config), faults)
     for name, constant in constants.items():
-        if name in weights and not _agrees(weights[name], constant):
-            faults.add("of another front end than the model's", name)
+        difference = _difference(weights[name], constant) if name in weights else None
+        if difference:
+            faults.add("of another front end than the model's", f"{name} ({difference})")
     if faults:
         faults.require_none(f"{source} does not fit {config.name}", _hint(weights, config))
     return {
@@ -76,9 +77,21 @@ def with_classes_of(weights: Mapping[str, np.ndarray], config: ModelConfig) -> M
     return config
 
 
+def nearest_model(weights: Mapping[str, np.ndarray], preferred: str | None = None) -> str | None:
+    """The model of the registry that `weights` are most like, if most of their names and shapes are its own.
+
+    Args:
+      weights: arrays under the published names.
+      preferred: the model that is taken where others are as near.
+    """
+    misfits = {name: len(_misfits(weights, with_classes_of(weights, row))) for name, row in REGISTRY.items()}
+    nearest = min(misfits, key=lambda name: (misfits[name], name != preferred))
+    return nearest if misfits[nearest] < len(weights) / 2 else None
+
+
 def fitting_models(weights: Mapping[str, np.ndarray]) -> list[str]:
     """Names of the models of the registry that have the entries and shapes of `weights`, whatever their classes."""
-    return [name for name, row in REGISTRY.items() if _fits(weights, with_classes_of(weights, row))]
+    return [name for name, row in REGISTRY.items() if not _misfits(weights, with_classes_of(weights, row))]
 
 
 def require_one(fitting: list[str], source: str) -> str:
@@ -104,14 +117,14 @@ def _as_evaluated(config: ModelConfig) -> tuple[object, ...]:
     return (config.frontend, *without_dropout)
 
 
-def _fits(weights: Mapping[str, np.ndarray], config: ModelConfig) -> bool:
+def _misfits(weights: Mapping[str, np.ndarray], config: ModelConfig) -> Faults:
+    """The differences in names and shapes; a model's constants may be missing."""
     faults = Faults()
     unused = unused_names(config)
-    constants = _constant_shapes(config)
     shapes = {name: array.shape for name, array in weights.items() if name not in unused}
-    given_constants = {name: shapes.pop(name) for name in constants if name in shapes}
-    check_shapes(shapes, _published_shapes(config), faults)
-    return not faults and all(constants[name] == shape for name, shape in given_constants.items())
+    constants = {name: shape for name, shape in _constant_shapes(config).items() if name in shapes}
+    check_shapes(shapes, {**_published_shapes(config), **constants}, faults)
+    return faults
 
 
 def _hint(weights: Mapping[str, np.ndarray], config: ModelConfig) -> str:
@@ -135,14 +148,20 @@ def _constant_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _agrees(stored: np.ndarray, ours: np.ndarray) -> bool:
-    if stored.shape != ours.shape or not is_floating(stored.dtype):
-        return False
+def _difference(stored: np.ndarray, ours: np.ndarray) -> str | None:
+    """What tells a stored constant from ours, or None where rounding explains it."""
+    if stored.shape != ours.shape:
+        return f"of shape {stored.shape} instead of {ours.shape}"
+    if not is_floating(stored.dtype):
+        return f"{stored.dtype}"
     # Rounding differs between versions of NumPy and librosa by 1e-7 of the largest value, and half-precision files
-    # are rounded; other settings differ by more than 1e-2.
+    # are rounded. A symmetric window differs by 2e-3, an upper edge of the mel bins higher by 1 Hz by 4e-4.
     tolerance = 1e-4 if stored.dtype.itemsize > 2 else 1e-3 if stored.dtype == np.float16 else 1e-2
-    # Not a number is not within the tolerance.
-    return bool((np.abs(stored.astype(np.float32) - ours) <= tolerance * np.abs(ours).max()).all())
+    with np.errstate(over="ignore"):
+        largest = (np.abs(stored.astype(np.float32) - ours) / np.abs(ours).max()).max()
+    if not np.isfinite(largest):
+        return "holds NaN or infinity"
+    return None if largest <= tolerance else f"differs by {100 * largest:.3g} % of the largest value"
 
 
 def _fourier_kernels(frontend: FrontendConfig) -> tuple[np.ndarray, np.ndarray]:

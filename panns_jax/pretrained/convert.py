@@ -26,13 +26,18 @@ class Convert:
     """replace DST if it exists"""
 
     def run(self) -> int:
-        from panns_jax.pretrained.native import SUFFIX
+        from panns_jax.pretrained.native import SUFFIX, is_native
 
         if self.destination.suffix != SUFFIX:
             raise InputError(f"{self.destination}: the converted file must be named *{SUFFIX}")
         require_parent(self.destination)
-        if self.destination.exists() and not self.force:
-            raise InputError(f"{self.destination} exists already; --force replaces it")
+        if is_native(self.source):
+            raise InputError(f"{self.source}: begins as a converted file does, not as a .pth file")
+        if self.destination.exists():
+            if self.destination.samefile(self.source):
+                raise InputError(f"{self.destination} is the checkpoint to convert; name another file to write")
+            if not self.force:
+                raise InputError(f"{self.destination} exists already; --force replaces it")
         print(convert_file(self.source, self.destination, self.model))
         return 0
 

@@ -48,10 +48,16 @@ def check_arrays(given: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int
         array = given[name]
         if not is_floating(array.dtype):
             faults.add("not floating point", f"{printable(name)} ({array.dtype})")
-        elif array.shape == wanted[name] and not finite(array):
-            faults.add("holds NaN or infinity", printable(name))
-        elif array.shape == wanted[name] and name.endswith((".running_var", ".var")) and (array < 0).any():
-            faults.add("holds negative variances", printable(name))
+        elif array.shape == wanted[name]:
+            check_numbers(name, array, faults)
+
+
+def check_numbers(name: str, array: np.ndarray, faults: Faults) -> None:
+    """Looks for what is no finite number, and for variances that are none."""
+    if not finite(array):
+        faults.add("holds NaN or infinity", printable(name))
+    elif name.endswith((".running_var", ".var")) and (array < 0).any():
+        faults.add("holds negative variances", printable(name))
 
 
 def check_shapes(given: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], faults: Faults) -> None:

@@ -1,19 +1,19 @@
 """Models with weights, from whatever kind of file holds them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from panns_jax.errors import InputError
-from panns_jax.files import require_file
+from panns_jax.files import is_folder, require_file
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
 from panns_jax.models.registry import REGISTRY, model_config
 from panns_jax.pretrained import catalogue
-from panns_jax.pretrained.conversion import convert_weights, fitting_models, require_one, with_classes_of
-from panns_jax.pretrained.native import SUFFIX, read_native
+from panns_jax.pretrained.conversion import convert_weights, fitting_models, nearest_model, require_one, with_classes_of
+from panns_jax.pretrained.native import SUFFIX, is_native, read_native
 from panns_jax.pretrained.pth import read_state_dict
 from panns_jax.pretrained.rules import filled_model
 
@@ -38,12 +38,12 @@ def load_model(name: str | None = None, checkpoint: str | os.PathLike[str] | Non
     if checkpoint is None:
         raise InputError(_where_to_find(config))
     path = Path(checkpoint)
-    if path.is_dir():
+    if is_folder(path):
         from panns_jax.pretrained.training import read_training_checkpoint
 
         return _named(read_training_checkpoint(path), config, path)
     require_file(path, "a checkpoint")
-    if _is_native(path):
+    if path.suffix == SUFFIX or is_native(path):
         return _named(read_native(path), config, path)
     config, arrays = read_published(path, name)
     return filled_model(config, arrays)
@@ -75,32 +75,23 @@ def _model_of(path: Path, weights: Mapping[str, np.ndarray]) -> str:
             raise InputError(f"{path}: is named as the released {released.model}, which this version does not have")
         return released.model
     fitting = fitting_models(weights)
+    if not fitting and (nearest := nearest_model(weights, _named_in(path, REGISTRY))):
+        return nearest  # the conversion tells all that differs
     if len(fitting) > 1:
         # Renamed, perhaps: reading all of it costs a second.
         released = catalogue.identified(path)
         if released is not None and released.model in fitting:
             return released.model
-        named = [name for name in fitting if _is_named_after(path, name)]
-        if named:
-            return max(named, key=len)
+        if named := _named_in(path, fitting):
+            return named
     return require_one(fitting, str(path))
 
 
-def _is_named_after(path: Path, model: str) -> bool:
-    """Whether a file is called `Cnn14.pth` or `Cnn14-street.pth`, say."""
-    name = path.name.casefold()
-    return name.startswith(model.casefold()) and not name[len(model) : len(model) + 1].isalnum()
-
-
-def _is_native(path: Path) -> bool:
-    if path.suffix == SUFFIX:
-        return True
-    try:
-        with path.open("rb") as file:
-            # A safetensors file starts with the length of a JSON object in 8 bytes, then the object.
-            return file.read(9)[8:] == b"{"
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+def _named_in(path: Path, models: Iterable[str]) -> str | None:
+    """The model that a file is named after, if any: that of `Cnn14.pth` or `cnn14-street.pth`, say."""
+    file = path.name.casefold()
+    named = [m for m in models if file.startswith(m.casefold()) and not file[len(m) : len(m) + 1].isalnum()]
+    return max(named, key=len, default=None)
 
 
 def _named(model: Model, config: ModelConfig | None, path: Path) -> Model:

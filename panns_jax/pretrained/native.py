@@ -28,7 +28,7 @@ from panns_jax.errors import InputError
 from panns_jax.files import require_file, written_aside
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
-from panns_jax.pretrained.faults import Faults, check_arrays, check_shapes
+from panns_jax.pretrained.faults import Faults, check_numbers, check_shapes
 from panns_jax.pretrained.rules import entries, filled_model
 from panns_jax.pretrained.vocabulary import printable
 
@@ -82,6 +82,20 @@ def write_native(
             raise InputError(f"cannot write {path}: {error}") from error
 
 
+def is_native(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a safetensors file does, whatever its name.
+
+    Raises:
+      InputError: it is missing or cannot be read.
+    """
+    require_file(path, "a checkpoint")
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(9)[8:] == b"{"  # the length of a JSON object in 8 bytes, then the object
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def read_native(path: str | os.PathLike[str]) -> Model:
     """Loads a converted checkpoint.
 
@@ -98,20 +112,22 @@ def read_native(path: str | os.PathLike[str]) -> Model:
     path = Path(path)
     require_file(path, "a converted checkpoint")
     faults = Faults()
+    weights: dict[str, np.ndarray] = {}
     try:
         with safe_open(path, framework="numpy") as file:
             config = _config(path, file.metadata())
             wanted = {entry.ours: entry.our_shape for entry in entries(config)}
-            arrays = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            check_shapes({name: tuple(array.get_shape()) for name, array in arrays.items()}, wanted, faults)
-            for name, array in arrays.items():
-                if array.get_dtype() != "F32":
-                    faults.add("not float32", f"{printable(name)} ({array.get_dtype()})")
-            faults.require_none(f"{path} does not fit {config.name}")
-            weights = {name: file.get_tensor(name) for name in wanted}
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
+            check_shapes(shapes, wanted, faults)
+            for name, part in parts.items():
+                if part.get_dtype() != "F32":
+                    faults.add("not float32", f"{printable(name)} ({part.get_dtype()})")
+                elif shapes[name] == wanted.get(name):
+                    weights[name] = file.get_tensor(name)
+                    check_numbers(name, weights[name], faults)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: is damaged, or no converted checkpoint: {error}") from error
-    check_arrays(weights, wanted, faults)
+        raise InputError(f"{path}: is damaged, or no converted checkpoint: {printable(str(error))}") from error
     faults.require_none(f"{path} does not fit {config.name}")
     return filled_model(config, weights)
 
@@ -125,5 +141,6 @@ def _config(path: Path, metadata: Mapping[str, str] | None) -> ModelConfig:
         raise InputError(f"{path}: is damaged: the description of the model is no JSON") from error
     if not isinstance(description, dict) or description.get("format") != _FORMAT:
         found = description.get("format") if isinstance(description, dict) else None
-        raise InputError(f"{path}: is in format {found!r:.40}; this version of panns_jax reads format {_FORMAT}")
+        shown = found if isinstance(found, int) else "unknown"
+        raise InputError(f"{path}: is in format {shown}; this version of panns_jax reads format {_FORMAT}")
     return ModelConfig.from_json(description.get("model"), str(path))

@@ -8,7 +8,7 @@ exceptions. So this is a small machine of its own for the opcodes that pickle pr
 - A declared length is compared with the bytes that are there before anything is allocated.
 - Every object is charged to a `Budget`, which bounds the memory, and the steps are counted, which bounds the time.
 - Names are looked up in a table of inert builders; no module is imported, no attribute is read or set.
-- Dictionary keys and set members are texts, bytes and integers of 64 bits: hashing them is neither deep nor slow.
+- Dictionary keys and set members are texts, bytes and numbers of 64 bits: hashing them is neither deep nor slow.
 - Nothing here recurses.
 
 What it cannot accept is a `Malformed`, and nothing else is raised.

@@ -136,7 +136,8 @@ def _read_stream(data: memoryview) -> object:
         _refuse_foreign()
     version, position = read_pickle(data, position, PLAIN, budget)
     if version != _STREAM_VERSION:
-        raise Malformed(f"is in version {version!a:.40} of PyTorch's old format; 1001 is read")
+        shown = version if isinstance(version, int) else "unknown"
+        raise Malformed(f"is in version {shown} of PyTorch's old format; {_STREAM_VERSION} is read")
     _, start = read_pickle(data, position, PLAIN, budget)  # sizes and byte order of the machine, of no consequence
 
     # The storages lie behind the pickle that refers to them, and it alone says how long they are: so it is read twice,

@@ -62,14 +62,16 @@ def parse_reference(persistent_id: object) -> Reference:
       Malformed: it is something else, such as the source code of a module.
     """
     match persistent_id:
-        case ("storage", Known(name=name), str() as key, str(), int() as size, *rest) if name in STORAGES and size >= 0:
+        case (str("storage"), Known(name=name), str() as key, str(), int() as size, *rest) if (
+            name in STORAGES and size >= 0
+        ):
             dtype = STORAGES[name]
             match rest:
                 case [] | [None]:
                     return Reference(key, dtype, size)
                 case [(str() as view_key, int() as first, int() as count)]:
                     return Reference(key, dtype, size, (view_key, first, count))
-        case ("module", *_):
+        case (str("module"), *_):
             raise Malformed(
                 "holds a whole PyTorch module with its code, not a table of weights; "
                 "save module.state_dict() with PyTorch instead"
@@ -120,14 +122,16 @@ def _view(storage: object, first: object, shape: object, strides: object, budget
 
 def _rebuild_tensor(arguments: tuple[object, ...], budget: Budget) -> np.ndarray | None:
     match arguments:
-        case (storage, first, shape, strides, *_):
+        case (storage, first, shape, strides, *rest):
+            _require_plain(rest[2:])  # behind requires_grad and hooks
             return _view(storage, first, shape, strides, budget)
     raise Malformed("is damaged: a tensor without storage, shape and strides")
 
 
 def _rebuild_tensor_v3(arguments: tuple[object, ...], budget: Budget) -> np.ndarray | None:
     match arguments:
-        case (Storage() as storage, first, shape, strides, _, _, Known(name=name), *_) if name in _NAMED_DTYPES:
+        case (Storage() as storage, first, shape, strides, _, _, Known(name=name), *rest) if name in _NAMED_DTYPES:
+            _require_plain(rest)
             if storage.elements is not None:
                 dtype = _NAMED_DTYPES[name]
                 if storage.elements.nbytes % dtype.itemsize:
@@ -135,6 +139,16 @@ def _rebuild_tensor_v3(arguments: tuple[object, ...], budget: Budget) -> np.ndar
                 storage = Storage(storage.elements.view(dtype))
             return _view(storage, first, shape, strides, budget)
     raise Malformed("is damaged: a tensor without storage, shape, strides and dtype")
+
+
+def _require_plain(metadata: list[object]) -> None:
+    """Refuses tensors marked as to be negated or conjugated: their numbers are not those in the file."""
+    match metadata:
+        case [] | [None]:
+            return
+        case [dict() as marks] if not marks:
+            return
+    raise Malformed("holds a tensor to be negated when it is read, which no checkpoint of weights needs")
 
 
 def _rebuild_parameter(arguments: tuple[object, ...], budget: Budget) -> np.ndarray | None:

@@ -5,7 +5,9 @@ A run's folder holds a folder per checkpoint, named after its iteration, as Orba
 """
 
 import contextlib
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,15 +60,18 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
     """The folder of a checkpoint: `path` itself, or the newest one where `path` is a run's folder.
 
     Raises:
-      InputError: neither is the case.
+      InputError: neither is the case, or the folder may not be looked into.
     """
     path = Path(path)
-    if _is_checkpoint(path):
-        return path
-    steps = checkpoint_steps(path)
-    if steps:
-        return path / str(steps[-1])
-    runs = sorted(run.name for run in path.iterdir() if checkpoint_steps(run)) if path.is_dir() else []
+    try:
+        if _is_checkpoint(path):
+            return path
+        steps = checkpoint_steps(path)
+        if steps:
+            return path / str(steps[-1])
+        runs = sorted(run.name for run in path.iterdir() if checkpoint_steps(run)) if path.is_dir() else []
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     hint = f"; name one of its runs: {', '.join(runs)}" if runs else ""
     raise InputError(f"{path}: holds no training checkpoint{hint}")
 
@@ -120,13 +125,38 @@ def reading_checkpoint(folder: Path) -> Iterator[None]:
       InputError: in place of it.
     """
     try:
-        yield
+        with _late_reads_dropped(folder):
+            yield
     except MemoryError:
         raise
     except PermissionError as error:
         raise InputError(f"{folder}: the checkpoint cannot be read: {error.strerror}") from error
     except Exception as error:  # Orbax raises bare Exceptions too, and tells of index ranges
         raise InputError(f"{folder}: the checkpoint is damaged or incomplete; use another one of its run") from error
+
+
+@contextlib.contextmanager
+def _late_reads_dropped(folder: Path) -> Iterator[None]:
+    """Keeps silent what Orbax leaves behind where it gives up.
+
+    At the first array that cannot be read it closes its event loop. Other reads that failed, or are still under way and
+    cannot report any more, then put a traceback each on standard error. They end when they end: after an error, what
+    drops them stays.
+    """
+    report, logger = sys.unraisablehook, logging.getLogger("asyncio")
+
+    def drop(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
+            report(unraisable)
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and str(folder.absolute()) in str(record.exc_info[1]))
+
+    sys.unraisablehook = drop
+    logger.addFilter(is_of_others)
+    yield
+    sys.unraisablehook = report
+    logger.removeFilter(is_of_others)
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -4,6 +4,8 @@ import abc
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
+
 # Rough costs of CPython's objects, in bytes; STEP is that of every opcode.
 STEP = 16
 NUMBER = 32
@@ -40,6 +42,9 @@ class Budget:
             )
 
 
+Key = str | bytes | int | float | None
+"""What is a key of a table, or a member of a set."""
+
 Builder = Callable[[tuple[object, ...], Budget], object]
 
 
@@ -67,21 +72,22 @@ class Unfinished(abc.ABC):
         """The value that `state` makes of it."""
 
 
-def hashable(key: object) -> str | bytes | int | None:
-    """`key`, if it is of a kind that can safely be a key.
+def hashable(key: object) -> Key:
+    """`key`, if it is of a kind that can safely be a key: None, a number of 64 bits, or a text that is not long.
 
     Raises:
       Malformed: it is not.
     """
-    # Exact types: subclasses, such as NumPy's texts, hash as they like. Long keys are slow to compare.
-    if key is None or (type(key) is int and key.bit_length() <= 64) or type(key) is bool:
+    if isinstance(key, np.generic):
+        key = key.item()  # NumPy's own numbers and texts hash as they like
+    if key is None or type(key) is bool or type(key) is float or (type(key) is int and key.bit_length() <= 64):
         return key
-    if (type(key) is str or type(key) is bytes) and len(key) <= LONGEST_NAME:
+    if (type(key) is str or type(key) is bytes) and len(key) <= LONGEST_NAME:  # long ones are slow to compare
         return key
     raise Malformed(f"has a {type(key).__name__} as a key of a table, where names and small numbers are expected")
 
 
-def members(values: list[object] | tuple[object, ...], budget: Budget) -> list[str | bytes | int | None]:
+def members(values: list[object] | tuple[object, ...], budget: Budget) -> list[Key]:
     """The members of a set, charged.
 
     Raises:

@@ -1,37 +1,65 @@
-"""`panns-jax convert` and `python -m convert file`, run as a user runs them."""
+"""`panns-jax convert` and `python -m convert file`."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from flax import nnx
 from pth_writer import WRITERS, Name, write_checkpoint
 from safetensors import safe_open
 
+from convert.__main__ import main as convert_main
+from panns_jax import cli
+from panns_jax.errors import InputError
 from panns_jax.files import sha256
-from panns_jax.models.registry import create_model
-from panns_jax.pretrained.rules import to_published
+from panns_jax.models.registry import model_config
+from panns_jax.pretrained.convert import Convert
+from panns_jax.pretrained.rules import entries
 
-COMMANDS = {"panns-jax convert": ["panns_jax", "convert"], "python -m convert file": ["convert", "file"]}
-both_commands = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+MODULES = {"panns-jax convert": ["panns_jax", "convert"], "python -m convert file": ["convert", "file"]}
+"""What `python -m` runs as each command."""
 
 
-def run(command: list[str], *arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", *command, *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+def panns_jax_convert(arguments: Sequence[str]) -> None:
+    cli.main(["convert", *arguments])
+
+
+def convert_file(arguments: Sequence[str]) -> None:
+    convert_main(["file", *arguments])
+
+
+both_commands = pytest.mark.parametrize("command", [panns_jax_convert, convert_file])
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs a command to its end in this process, as it would end in its own."""
+
+    def run(command: Callable[[Sequence[str]], None], *arguments: object) -> Done:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            command([str(argument) for argument in arguments])
+        assert isinstance(ended.value.code, int)
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(command.__name__, ended.value.code, out, err)
+
+    return run
 
 
 @pytest.fixture
 def source(tmp_path) -> Path:
-    weights = to_published(create_model("DemoCnn", num_classes=4, rngs=nnx.Rngs(0)))
+    config = model_config("DemoCnn").with_classes(4)
+    weights = {entry.published: np.full(entry.shape, 0.5, np.float32) for entry in entries(config)}
     return write_checkpoint(tmp_path / "demo.pth", weights, kind="stream")
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+def assert_refused(done: Done, *parts: str) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -39,10 +67,11 @@ def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         assert part in done.stderr
 
 
-@both_commands
-def test_a_checkpoint_is_converted_with_all_that_belongs_to_it(tmp_path, source, command):
+@pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
+def test_a_checkpoint_is_converted_with_all_that_belongs_to_it(tmp_path, source, module):
     target = tmp_path / "demo.safetensors"
-    done = run(command, source, target)
+    line = [sys.executable, "-m", *module, str(source), str(target)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{target}: DemoCnn, ") and done.stdout.count("\n") == 1
     with safe_open(target, framework="numpy") as file:
@@ -53,12 +82,12 @@ def test_a_checkpoint_is_converted_with_all_that_belongs_to_it(tmp_path, source,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.pth", "demo.safetensors"]
 
 
-def test_an_existing_file_is_replaced_only_by_force(tmp_path, source):
+def test_an_existing_file_is_replaced_only_by_force(run, tmp_path, source):
     target = tmp_path / "demo.safetensors"
     target.write_text("mine")
-    assert_refused(run(["panns_jax", "convert"], source, target), str(target), "exists already", "--force")
+    assert_refused(run(panns_jax_convert, source, target), str(target), "exists already", "--force")
     assert target.read_text() == "mine"
-    assert run(["panns_jax", "convert"], source, target, "--force").returncode == 0
+    assert run(panns_jax_convert, source, target, "--force").returncode == 0
     assert target.stat().st_size > 1000
 
 
@@ -72,7 +101,7 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path, source):
         (lambda path: path.write_bytes(WRITERS["zip"]({"x": Name("os", "system")("true")})), "refers to os.system"),
     ],
 )
-def test_a_bad_checkpoint_is_one_sentence_and_leaves_nothing(tmp_path, source, command, spoil, said):
+def test_a_bad_checkpoint_is_one_sentence_and_leaves_nothing(run, tmp_path, source, command, spoil, said):
     spoil(source)
     done = run(command, source, tmp_path / "demo.safetensors")
     assert_refused(done, str(source), said)
@@ -80,40 +109,60 @@ def test_a_bad_checkpoint_is_one_sentence_and_leaves_nothing(tmp_path, source, c
     assert not list(tmp_path.glob("*.safetensors*")) and not list(tmp_path.glob(".*"))
 
 
-def test_a_checkpoint_of_another_model_is_told(tmp_path, source):
+def test_a_checkpoint_of_another_model_is_told(run, tmp_path, source):
     target = tmp_path / "demo.safetensors"
-    done = run(["panns_jax", "convert"], source, target, "--model", "Cnn6")
+    done = run(panns_jax_convert, source, target, "--model", "Cnn6")
     assert_refused(done, f"{source} does not fit Cnn6", "those of DemoCnn")
-    assert_refused(run(["panns_jax", "convert"], source, target, "--model", "Cnn66"), "no model 'Cnn66'")
+    assert_refused(run(panns_jax_convert, source, target, "--model", "Cnn66"), "no model 'Cnn66'")
     assert not target.exists()
 
 
-def test_a_bad_destination_is_told_before_the_work(tmp_path, source):
-    assert_refused(run(["panns_jax", "convert"], source, tmp_path / "x.pth"), "must be named *.safetensors")
-    assert_refused(run(["panns_jax", "convert"], source, tmp_path / "no" / "x.safetensors"), "does not exist")
+def test_a_bad_destination_is_told_before_the_work(run, tmp_path, source):
+    assert_refused(run(panns_jax_convert, source, tmp_path / "x.pth"), "must be named *.safetensors")
+    assert_refused(run(panns_jax_convert, source, tmp_path / "no" / "x.safetensors"), "does not exist")
     (tmp_path / "folder.safetensors").mkdir()
-    assert_refused(run(["panns_jax", "convert"], source, tmp_path / "folder.safetensors"), "is a folder")
+    assert_refused(run(panns_jax_convert, source, tmp_path / "folder.safetensors"), "is a folder")
+
+
+def test_a_checkpoint_is_not_replaced_by_its_conversion_nor_converted_twice(tmp_path, source):
+    renamed = source.rename(tmp_path / "demo.safetensors")
+    content = renamed.read_bytes()
+    with pytest.raises(InputError, match="is the checkpoint to convert; name another file"):
+        Convert(source=renamed, destination=tmp_path / "." / "demo.safetensors", force=True).run()
+    assert renamed.read_bytes() == content
+    once, twice = tmp_path / "once.safetensors", tmp_path / "twice.safetensors"
+    assert Convert(source=renamed, destination=once).run() == 0
+    with pytest.raises(InputError, match=r"once\.safetensors: begins as a converted file does"):
+        Convert(source=once, destination=twice).run()
+    assert not twice.exists()
+
+
+def test_a_destination_that_no_file_can_have_is_told(tmp_path, source):
+    path = tmp_path / ("x" * 300 + ".safetensors")
+    with pytest.raises(InputError) as refused:
+        Convert(source=source, destination=path).run()
+    assert str(refused.value).startswith(f"cannot write {path}: ")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the administrator may write everywhere")
-def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, source):
+def test_a_folder_that_cannot_be_written_to_is_told(run, tmp_path, source):
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
-    assert_refused(run(["panns_jax", "convert"], source, folder / "x.safetensors"), "cannot write")
+    assert_refused(run(panns_jax_convert, source, folder / "x.safetensors"), "cannot write")
 
 
 @both_commands
-def test_wrong_arguments_end_with_2(command, source):
+def test_wrong_arguments_end_with_2(run, command, source):
     assert run(command).returncode == 2
     assert run(command, source).returncode == 2
     assert run(command, source, "x.safetensors", "--speed", "9").returncode == 2
 
 
-def test_the_commands_of_convert_are_listed():
-    done = run(["convert"], "--help")
+def test_the_commands_of_convert_are_listed(run):
+    done = run(convert_main, "--help")
     assert done.returncode == 0 and "file " in done.stdout
-    assert_refused(run(["convert"]), "usage: python -m convert")
-    assert_refused(run(["convert"], "fly"), "there is no command 'fly'")
+    assert run(convert_main).stderr.startswith("usage: python -m convert")
+    assert_refused(run(convert_main, "fly"), "there is no command 'fly'")
 
 
 def test_help_imports_neither_jax_nor_safetensors():
@@ -127,8 +176,8 @@ def test_help_imports_neither_jax_nor_safetensors():
     assert "DST.safetensors" in done.stdout
 
 
-def test_the_conversion_of_the_same_file_is_the_same_file(tmp_path, source):
+def test_the_conversion_of_the_same_file_is_the_same_file(run, tmp_path, source):
     for name in ("a", "b"):
-        assert run(["convert", "file"], source, tmp_path / f"{name}.safetensors").returncode == 0
+        assert run(convert_file, source, tmp_path / f"{name}.safetensors").returncode == 0
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     assert np.frombuffer((tmp_path / "a.safetensors").read_bytes()[:8], "<u8")[0] < 100_000

@@ -91,6 +91,10 @@ def without(key: str) -> dict[str, Any]:
         (CNN14.to_json() | {"frontend": {"windows": 1024}}, "incomplete"),
         (CNN14.to_json() | {"frontend": CNN14.to_json()["frontend"] | {"hop_size": 0}}, "hop_size"),
         (CNN14.to_json() | {"labels": {"task": "x", "ids": ["a"], "names": []}}, "1 ids for 0 names"),
+        (CNN14.to_json() | {"labels": {"task": "x", "ids": [], "names": []}}, "has no classes"),
+        (CNN14.to_json() | {"labels": {"task": "x", "ids": ["a"], "names": ["\x1b[2J"]}}, "of the wrong kind"),
+        (CNN14.to_json() | {"labels": {"task": "x\ny", "ids": ["a"], "names": ["b"]}}, "of the wrong kind"),
+        (CNN14.to_json() | {"architecture": "C" * 1000}, "of the wrong kind"),
     ],
 )
 def test_a_description_that_is_not_ours_is_refused(data: Any, named: str):

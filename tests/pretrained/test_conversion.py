@@ -133,20 +133,23 @@ def test_every_fault_is_reported_at_once(small_weights):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "said"),
     [
-        lambda x: x[:-1],
-        lambda x: x.T,
-        lambda x: -x,
-        lambda x: np.full_like(x, np.nan),
-        lambda x: x.astype(np.int64),
-        lambda x: np.roll(x, 1, axis=-1),
+        (lambda x: x[:-1], "(512, "),
+        (lambda x: x.T, " instead of (513, "),
+        (lambda x: -x, "differs by 200 % of the largest value"),
+        (lambda x: 1.0002 * x, "differs by 0.02"),
+        (lambda x: np.full_like(x, np.nan), "holds NaN or infinity"),
+        (lambda x: 1e45 * x.astype(np.float64), "holds NaN or infinity"),
+        (lambda x: x.astype(np.int64), "int64"),
+        (lambda x: np.roll(x, 1, axis=-1), "differs by "),
     ],
 )
-def test_constants_of_another_front_end_are_told(small_weights, change):
+def test_constants_of_another_front_end_are_told_with_the_difference(small_weights, change, said):
     for name in frontend_constants(DEMO):
-        changed = {**small_weights, name: change(small_weights[name])}
-        assert refused(changed).endswith(f"1 fault: of another front end than the model's: {name}")
+        message = refused({**small_weights, name: change(small_weights[name])})
+        assert f"1 fault: of another front end than the model's: {name} (" in message
+        assert said in message
 
 
 def test_a_window_that_is_not_periodic_is_told(small_weights):

@@ -131,6 +131,7 @@ class TestNames:
             Name("_codecs", "encode")("touch x", "zlib"),
             Name("_codecs", "encode")("\u2028", "latin1"),
             Name("_codecs", "encode")(b"x", "latin1"),
+            Name("_codecs", "encode")("x", np.array(["latin1", "latin1"])),
             Name("_codecs", "encode")(),
             Name("collections", "OrderedDict")(3),
             Name("collections", "OrderedDict")([1, 2]),
@@ -149,12 +150,21 @@ class TestNames:
             Name("numpy.core.multiarray", "_reconstruct")(Name("numpy", "dtype"), (0,), b"b"),
             Name("numpy.core.multiarray", "scalar")(np.dtype("f8"), b"1"),
             Name("numpy.core.multiarray", "scalar")("f8", b"12345678"),
+            Name("numpy.core.multiarray", "scalar")(np.dtype("O"), b"12345678"),
+            Name("numpy.core.multiarray", "scalar")(np.dtype("<U1"), b"\xff\xff\xff\xff"),
+            Name("numpy.core.multiarray", "scalar")(np.dtype(">U1"), b"a\0\0\0"),
+            Name("numpy._core.numeric", "_frombuffer")(b"12345678", np.dtype("O"), (1,), "C"),
+            Name("numpy._core.numeric", "_frombuffer")(b"12345678", np.dtype("i4"), (2,), np.array(["C", "F"])),
+            Name("numpy._core.numeric", "_frombuffer")(b"12345678", np.dtype("i4"), (1, 2), "K", (0, 2)),
+            Name("numpy._core.numeric", "_frombuffer")(b"12345678", np.dtype("i4"), (1, 2), "K", None),
             Name("numpy._core.numeric", "_frombuffer")(b"1234", np.dtype("f4"), (1 << 60,), "C"),
             Name("numpy._core.numeric", "_frombuffer")(b"", np.dtype("f4"), (0, 1 << 61), "C"),
             Name("torch", "FloatStorage")(1 << 40),
             Name("torch", "Size")(3),
             Name("torch._utils", "_rebuild_tensor_v2")(),
             Name("torch._utils", "_rebuild_tensor_v2")(1, 0, (2,), (1,), False, None),
+            Name("torch._utils", "_rebuild_tensor_v2")(Storage(np.ones(2)), 0, (2,), (1,), False, None, {"neg": True}),
+            Name("torch._utils", "_rebuild_tensor_v2")(Storage(np.ones(2)), 0, (2,), (1,), False, None, np.ones(2)),
             Name("torch._utils", "_rebuild_tensor_v3")(Storage(np.ones(3, np.uint8)), 0, (1,), (1,), 0, 0, 0),
             Name("torch._utils", "_rebuild_parameter")(Name("os", "system")("true"), True, None),
             Name("torch._utils", "_rebuild_parameter")(3, True, None),
@@ -201,6 +211,11 @@ def test_a_storage_of_another_size_than_its_content_is_refused(refusal, kind, si
     refusal(WRITERS[kind]({"x": view(storage, 0, (1,), (1,))}))
 
 
+def test_a_storage_under_a_name_that_no_file_can_have_is_refused(refusal):
+    storage = Storage(np.ones(2, np.float32), key=np.str_("\ud800"))
+    assert "is missing" in refusal(zip_around(pickled({"x": view(storage, 0, (1,), (1,))}, {})))
+
+
 @pytest.mark.parametrize("part", [("v", 0, 25), ("v", -1, 2), ("v", 24, 1), ("v", 1 << 62, 1 << 62), ("v", 0), 3])
 def test_a_part_beyond_its_storage_is_refused(refusal, part):
     storage = Storage(np.arange(24, dtype=np.float32), view=part)  # pyright: ignore[reportArgumentType]
@@ -209,6 +224,13 @@ def test_a_part_beyond_its_storage_is_refused(refusal, part):
 
 def counted(opcode: bytes, size: int, length: int) -> bytes:
     return opcode + length.to_bytes(size, "little")
+
+
+def object_array(item: bytes) -> bytes:
+    """Opcodes that make an array of one object, which the opcodes `item` make."""
+    dtype = b"cnumpy\ndtype\nX\x02\0\0\0O8\x85R(K\x03X\x01\0\0\0|NNNtb"
+    empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\x01b\x87R"
+    return empty + b"(K\x01K\x01\x85" + dtype + b"\x89](" + item + b"etb"
 
 
 BROKEN_PICKLES = {
@@ -234,9 +256,10 @@ BROKEN_PICKLES = {
     "tuple as key": b"\x80\x02})Ns.",
     "long key": b"\x80\x02}" + counted(b"X", 4, 2000) + b"k" * 2000 + b"Ns.",
     "huge integer as key": b"\x80\x02}\x8a\x10" + b"\x01" * 16 + b"Ns.",
-    "array as key": pickled({"x": 1}, {})[:-1] + pickled(np.float64(1.0), {}, protocol=4)[2:-1] + b"Ns.",
+    "array as key": pickled({"x": 1}, {})[:-1] + pickled(np.ones(1), {}, protocol=4)[2:-1] + b"Ns.",
     "persistent number": b"\x80\x02K\x01Q.",
     "persistent tuple": b"\x80\x02)Q.",
+    "persistent array": pickled(np.arange(2), {})[:-1] + b"\x85Q.",
     "new object": b"\x80\x02ccollections\nOrderedDict\n)\x81.",
     "extension": b"\x80\x02\x82\x01.",
     "outside buffer": b"\x80\x05\x97.",
@@ -245,6 +268,12 @@ BROKEN_PICKLES = {
     "half a letter": b"\x80\x02X\x02\x00\x00\x00\xed\xa0.",
     "unended name": b"\x80\x02cos.",
     "unfilled array used": b"\x80\x02}X\x01\x00\x00\x00xcnumpy\ndtype\nX\x02\x00\x00\x00f8\x85Rq\x00h\x00b.",
+    "array of objects in an array": b"\x80\x03" + object_array(object_array(b"N")) + b".",
+    "array of too few objects": b"\x80\x03" + object_array(b"") + b".",
+    "array of objects from bytes": b"\x80\x03" + object_array(b"").replace(b"](e", b"C\x08abcdefgh") + b".",
+    "dtype with an array as byte order": b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00f8\x85R(K\x03"
+    + pickled(np.array(["<", "<"]), {})[2:-1]
+    + b"NNNtb.",
     "array filled with nothing": b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00f8\x85RNb.",
     **{
         f"{name} of {length} bytes": b"\x80\x05" + counted(opcode, size, length) + b"abc."
@@ -298,6 +327,7 @@ FOREIGN = {
     "zeros": bytes(1000),
     "safetensors": struct.pack("<Q", 2) + b"{}",
     "other pickle": pickle.dumps({"model": {}}),
+    "nested version": pickle.dumps(0x1950A86A20F9469CFC6C, 2) + b"\x80\x02" + b"]" * 5000 + b"a" * 4999 + b".",
     "later version": pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1002, 2),
 }
 

@@ -1,6 +1,7 @@
 """`load_model`: from a file of any kind to a model that is ready."""
 
 import dataclasses
+import os
 import sys
 from typing import Any
 
@@ -121,6 +122,29 @@ def test_weights_of_no_model_are_told(tmp_path):
     assert "are those of no model known here" in said(checkpoint=path)
 
 
+def test_a_damaged_state_dict_is_told_with_all_that_differs_from_the_nearest_model(tmp_path, small_weights):
+    del small_weights["fc1.bias"]
+    small_weights["bn0.weight"] = np.full(64, np.nan, np.float32)
+    small_weights["conv_block1.conv1.weight"] = small_weights["conv_block1.conv1.weight"][..., :2]
+    small_weights["logmel_extractor.melW"] = small_weights["logmel_extractor.melW"][:, :32]
+    message = said(checkpoint=write_checkpoint(tmp_path / "x.pth", {**small_weights, "extra": np.ones(2)}))
+    assert "x.pth does not fit DemoCnn: 5 faults: " in message
+    for part in (
+        "missing: fc1.bias",
+        "conv1.weight (",
+        "part of the model: extra",
+        "NaN or infinity: bn0",
+        "melW (of shape (513, 32) instead of (513, 64))",
+    ):
+        assert part in message
+
+
+def test_a_file_named_after_a_model_is_compared_with_that_one_of_two_as_near(tmp_path, small_weights, twin):
+    del small_weights["fc1.bias"]
+    assert "does not fit DemoCnn" in said(checkpoint=write_checkpoint(tmp_path / "x.pth", small_weights))
+    assert f"does not fit {twin}" in said(checkpoint=write_checkpoint(tmp_path / f"{twin}-2.pth", small_weights))
+
+
 def test_a_fine_tuned_checkpoint_has_its_own_classes(tmp_path, make_weights):
     config = model_config("DemoCnn").with_classes(5)
     path = write_checkpoint(tmp_path / "mine.pth", make_weights(config))
@@ -154,6 +178,24 @@ def test_wrong_names_and_paths_are_told(tmp_path, small_pth):
     assert "does not fit Cnn14" in said("Cnn14", small_pth)
     (tmp_path / "x.wav").write_bytes(b"RIFF")
     assert "is no PyTorch checkpoint" in said(checkpoint=tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ""])
+def test_a_name_that_no_file_can_have_is_told(tmp_path, suffix):
+    path = tmp_path / ("x" * 300 + suffix)
+    assert said(checkpoint=path).startswith(f"{path}: ")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the administrator may read everything")
+def test_files_and_folders_that_may_not_be_read_are_told(tmp_path, small_pth):
+    convert_file(small_pth, tmp_path / "x.safetensors")
+    for path in (small_pth, tmp_path / "x.safetensors"):
+        path.chmod(0)
+        assert said(checkpoint=path) == f"{path}: cannot be read: Permission denied"
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0)
+    for path in (locked, locked / "x.pth", locked / "run"):
+        assert said(checkpoint=path) == f"{path}: cannot be read: Permission denied"
 
 
 def test_a_truncated_checkpoint_is_told(small_pth):

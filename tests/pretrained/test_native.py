@@ -74,15 +74,19 @@ def test_all_faults_of_the_arrays_are_reported_at_once(converted, tmp_path):
     arrays["more"] = np.ones(3, np.float32)
     arrays["bn0.mean"] = np.ones(3, np.float32)
     arrays["bn0.var"] = arrays["bn0.var"].astype(np.float64)
+    arrays["bn0.scale"] = np.full_like(arrays["bn0.scale"], np.nan)
+    arrays["conv_block1.bn1.var"] *= -1
     save_file(arrays, tmp_path / "x.safetensors", {"panns_jax": json.dumps(description(converted))})
     with pytest.raises(InputError) as refused:
         read_native(tmp_path / "x.safetensors")
     for part in (
-        "4 faults",
+        "6 faults",
         "missing: fc1.bias (128,)",
         "not part of the model: more (3,)",
         "of another shape: bn0.mean (3,) instead of (64,)",
         "not float32: bn0.var (F64)",
+        "holds NaN or infinity: bn0.scale",
+        "holds negative variances: conv_block1.bn1.var",
     ):
         assert part in str(refused.value)
 
@@ -97,13 +101,15 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, arrays):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda header: header.clear(), "format None"),
+        (lambda header: header.clear(), "format unknown"),
+        (lambda header: header.update(format=[[]]), "format unknown"),
         (lambda header: header.update(format=2), "format 2; this version"),
         (lambda header: header.update(model=None), "of the wrong kind"),
         (lambda header: header["model"].update(architecture="Cnn15"), "no model 'Cnn15'"),
         (lambda header: header["model"].update(architecture=[]), "of the wrong kind"),
         (lambda header: header["model"].pop("labels"), "of the wrong kind"),
         (lambda header: header["model"]["labels"].update(names=[]), "527 ids for 0 names"),
+        (lambda header: header["model"]["labels"].update(ids=[], names=[]), "has no classes"),
         (lambda header: header["model"]["labels"].update(names=list(range(527))), "of the wrong kind"),
         (lambda header: header["model"]["frontend"].update(hop_size=1.5), "of the wrong kind"),
         (lambda header: header["model"]["frontend"].update(mel_bins=10**30), "of the wrong kind"),
@@ -140,6 +146,11 @@ def test_foreign_and_damaged_files_are_refused(converted, tmp_path):
         path.write_bytes(raw)
         with pytest.raises(InputError, match="is damaged, or no converted checkpoint"):
             read_native(path)
+    # A name that would move a terminal's cursor is told in an error of safetensors itself.
+    path.write_bytes(whole.replace(b'"bn0.bias":', b'"\\u001b12":').replace(b"[0,256]", b"[1,257]"))
+    with pytest.raises(InputError, match="invalid offset for tensor") as refused:
+        read_native(path)
+    assert str(refused.value).isprintable()
     with pytest.raises(InputError, match="there is no such file"):
         read_native(tmp_path / "absent.safetensors")
     with pytest.raises(InputError, match="is a folder"):

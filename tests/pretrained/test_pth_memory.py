@@ -123,6 +123,16 @@ def test_a_bomb_takes_at_most_four_times_the_size_of_the_file(tmp_path, kind):
         assert peak <= 4 * path.stat().st_size, name
 
 
+def test_long_names_in_a_directory_take_at_most_four_times_the_size_of_the_file(tmp_path):
+    wide = "\U0001f600" + "a" * 60_000  # as texts these take four bytes per letter
+    parts = [Part(f"a/{i}{wide}", b"", offset=0) for i in range(80)]
+    path = tmp_path / "x.pth"
+    path.write_bytes(archive_bytes([Part("a/data.pkl", b"\x80\x02}."), *parts]))
+    (peak,) = peaks(path)
+    assert path.stat().st_size > 4 * MIB
+    assert peak <= 4 * path.stat().st_size
+
+
 def test_declared_sizes_take_no_memory(tmp_path):
     lengths = [(b"X", 4), (b"\x8d", 8), (b"B", 4), (b"\x8e", 8), (b"\x96", 8), (b"T", 4), (b"\x8b", 4), (b"r", 4)]
     declared = [b"\x80\x05}" + opcode + ((1 << 31) - 1).to_bytes(size, "little") + b"." for opcode, size in lengths]
