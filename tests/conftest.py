@@ -4,10 +4,17 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the tests' own processes inherit it
 
+import hypothesis
 import jax
 import jaxtyping
 
 jax.config.update("jax_num_cpu_devices", 2)
+
+# How fast a machine is at the moment says nothing of the code.
+hypothesis.settings.register_profile(
+    "any-speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-speed")
 
 jaxtyping.install_import_hook(
     [
