@@ -38,10 +38,11 @@ class Index:
 
     def run(self) -> int:
         """Writes the index and tells how many clips it lists."""
+        from panns_jax.data.hdf5 import require_hdf5_name
+
         if not self.files:
             raise InputError(f"name the {'index' if self.combine else 'waveforms'} files to list")
-        if self.out.is_dir():
-            raise InputError(f"--out {self.out} is a folder; name a file in it")
+        require_hdf5_name(self.out)
         if any(path.exists() and self.out.exists() and path.samefile(self.out) for path in self.files):
             raise InputError(f"--out {self.out} is one of the files to list")
         _spare_waveforms(self.out)

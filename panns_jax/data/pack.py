@@ -129,15 +129,12 @@ def pack(
       InputError: an option or the csv is wrong, no clip at all could be read, or the file is there already or cannot
         be written.
     """
-    from panns_jax.data.hdf5 import writing
+    from panns_jax.data.hdf5 import require_hdf5_name, writing
     from panns_jax.data.metadata import read_segments
 
     samples = _clip_samples(clip_seconds, sample_rate)
     out = Path(out)
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder; name a file in it")
-    if out.suffix.lower() not in (".h5", ".hdf5"):
-        raise InputError(f"--out must end in .h5 or .hdf5, not as {out.name!r}")
+    require_hdf5_name(out)
     if out.exists() and not replace:
         raise InputError(f"--out {out} exists already; --force replaces it")
     segments = read_segments(segments_csv)

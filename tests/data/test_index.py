@@ -150,6 +150,12 @@ def _foreign(path: Path) -> None:
         file["something"] = np.zeros(3)
 
 
+def _garbled(path: Path) -> None:
+    path.write_bytes(
+        path.read_bytes().replace(b"audio_name\0", b"audio_nam\xff\0").replace(b"target\0", b"targe\xfe\0")
+    )
+
+
 def _uneven(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file["index_in_hdf5"]
@@ -168,6 +174,7 @@ def _wrong_type(path: Path) -> None:
         (_truncated, "cannot be read as HDF5: .*truncated"),
         (_text, "cannot be read as HDF5: file signature not found"),
         (_foreign, "has no data set 'audio_name'; it holds something"),
+        (_garbled, "has no data set 'audio_name'; it holds audio_nam"),  # names of one set and another that are no text
         (_uneven, "columns are of different lengths"),
         (_wrong_type, "'target' is float64"),
         (Path.unlink, "there is no such file"),
@@ -206,6 +213,13 @@ def test_the_command_does_not_write_over_what_it_lists(tmp_path, write_waveforms
     done = run_index(waveforms, "--out", tmp_path / "." / "x.h5")
     assert done.returncode == 2 and "is one of the files to list" in done.stderr
     assert waveforms.read_bytes() == before
+
+
+def test_what_is_listed_does_not_replace_a_file_of_another_kind(tmp_path, write_waveforms, run_index):
+    (tmp_path / "eval_segments.csv").write_text("a, 0, 10\n")
+    done = run_index(write_waveforms(tmp_path / "x.h5", NAMES), "--out", tmp_path / "eval_segments.csv")
+    assert done.returncode == 2 and "--out must end in .h5 or .hdf5, not as 'eval_segments.csv'" in done.stderr
+    assert (tmp_path / "eval_segments.csv").read_text() == "a, 0, 10\n"
 
 
 def test_indexes_of_different_classes_are_not_combined(tmp_path, write_waveforms, write_published_index, run_index):
