@@ -1,13 +1,21 @@
 """What holds for all tests: the CPU, two simulated devices, shapes and types checked at run time."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # the tests' own processes inherit it
+os.environ["JAX_PLATFORMS"] = "cpu"  # the tests' own processes inherit it, and the following
+# What takes long to compile is compiled once for all tests.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="panns_jax-compiled-")
+os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import hypothesis
 import jax
 import jaxtyping
 
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 jax.config.update("jax_num_cpu_devices", 2)
 
 # How fast a machine is at the moment says nothing of the code.
