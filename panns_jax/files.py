@@ -68,6 +68,36 @@ def _lock(handle: int) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def alone(path: str | os.PathLike[str], refusal: str) -> Iterator[None]:
+    """Keeps other processes out of a block until it is left, in whatever way (not on Windows).
+
+    Args:
+      path: the file that is locked; made where it is not there.
+      refusal: the sentence for the others.
+
+    Raises:
+      InputError: another process is in the block, or the file cannot be made.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(refusal) from error
+        except OSError:
+            pass  # a file system without locks keeps nobody out
+        yield
+    finally:
+        os.close(handle)
+
+
 def require_parent(path: str | os.PathLike[str]) -> None:
     """Fails early, before long work, where `path` could not be written in the end.
 

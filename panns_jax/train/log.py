@@ -50,7 +50,8 @@ class RunLog:
         line = {"kind": kind, "iteration": iteration, **(figures or {}), **more}
         self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
         for name, value in (figures or {}).items():
-            self._board.add_scalar(f"{kind}/{name}", value, iteration)
+            if math.isfinite(value):  # it would warn of others, such as the d' of a perfect score
+                self._board.add_scalar(f"{kind}/{name}", value, iteration)
 
     def flush(self) -> None:
         """Hands everything written so far to the operating system."""
