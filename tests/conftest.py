@@ -1,9 +1,11 @@
 """What holds for all tests: the CPU, two simulated devices, shapes and types checked at run time."""
 
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the tests' own processes inherit it, and the following
 # What takes long to compile is compiled once for all tests.
@@ -14,6 +16,7 @@ os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 import hypothesis
 import jax
 import jaxtyping
+import pytest
 
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 jax.config.update("jax_num_cpu_devices", 2)
@@ -35,3 +38,20 @@ jaxtyping.install_import_hook(
     ],
     "typecheck.check",
 )
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """Inside, no file can grow beyond a number of bytes: as on a full disk, writing fails (File too large)."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def full(at: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (at, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return full

@@ -136,11 +136,10 @@ def bytes_column(values: list[bytes], least: int) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    told = getattr(error, "strerror", None) or str(error)
     # HDF5 wraps what the system said into a sentence of its own.
-    said = re.search(r"error message = '([^']+)'", str(error))
+    said = re.search(r"error message = '([^']+)'", told)
     if said:
         return said[1]
-    inner = re.search(r"\((.*)\)", str(error), re.DOTALL)
-    return " ".join((inner[1] if inner else str(error)).split()) or type(error).__name__
+    inner = re.search(r"\((.*)\)", told, re.DOTALL)
+    return " ".join((inner[1] if inner else told).split()) or type(error).__name__

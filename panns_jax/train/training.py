@@ -109,8 +109,9 @@ def _go_on(experiment: Experiment, run: Run, begun: int | None, stack: contextli
         state = checkpoints.restore(begun, abstract_state(experiment.model, optimizer, mesh))
     log = stack.enter_context(RunLog(run.logs, until=begun))
     log.write("start", begun or 0)
+    statistics = Statistics(run.statistics, until=begun)
     bar = stack.enter_context(progress_bar("steps"))
-    scorer = _Scorer(experiment, Statistics(run.statistics, until=begun), log, bar)
+    scorer = _Scorer(experiment, statistics, log, bar)
     batches = training_batches(
         experiment.train,
         experiment.sampler,

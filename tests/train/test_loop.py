@@ -126,6 +126,21 @@ def test_a_perfect_score_is_logged_without_a_word(tmp_path, caplog):
     assert not caplog.records
 
 
+def test_a_log_without_room_is_named(tmp_path, full_disk):
+    with pytest.raises(InputError, match=r"cannot write .*log\.jsonl: File too large"), full_disk(2000):  # noqa: SIM117
+        with RunLog(tmp_path, until=None) as log:
+            for iteration in range(1000):
+                log.write("step", iteration, {"loss": 1.0})
+            log.flush()
+
+
+def test_a_log_that_a_crash_has_garbled_is_taken_up(tmp_path):
+    (tmp_path / "log.jsonl").write_bytes(b'{"kind": "step", "iteration": 1}\n\xff\x00\xfe\n')
+    with RunLog(tmp_path, until=1):
+        pass
+    assert read_log(tmp_path / "log.jsonl") == [{"kind": "step", "iteration": 1}]
+
+
 def scores_of(seed: int):
     rng = np.random.default_rng(seed)
     target = rng.random((9, 3)) < 0.4
@@ -162,7 +177,7 @@ def test_the_published_container_holds_the_same(tmp_path):
 
 def test_damaged_statistics_are_named(tmp_path):
     (tmp_path / "statistics.npz").write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(InputError, match=r"statistics\.npz: is no statistics file"):
+    with pytest.raises(InputError, match=r"statistics\.npz: is no statistics file, or damaged; remove it"):
         Statistics(tmp_path, until=3)
 
 
