@@ -82,6 +82,9 @@ def _guarded(arguments: Sequence[str], prog: str, *, shown: str | None = None) -
         _drop_output()
         return 0
     except OSError as error:
+        if error.filename is not None:  # a path that cannot even be looked at, such as one of an overlong name
+            print(f"{shown or prog}: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
+            return 2
         if error.errno != errno.ENOSPC:
             raise
         _drop_output()

@@ -24,9 +24,11 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     killed left of an earlier attempt is removed (not on Windows).
 
     Raises:
-      InputError: the folder of `path` does not exist or cannot be written to.
+      InputError: the folder of `path` does not exist or cannot be written to, the disk is full, or `path` is a folder,
+        pipe or device.
     """
     path = Path(path)
+    _require_replaceable(path)
     try:
         _remove_abandoned(path)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -41,6 +43,10 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         _take_default_permissions(aside)
         _flush_to_disk(aside)
         aside.replace(path)
+    except OSError as error:
+        if error.filename in (None, name):  # not of another file that the block reads
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
     finally:
         aside.unlink(missing_ok=True)
         if held:
@@ -68,16 +74,46 @@ def _lock(handle: int) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def alone(path: str | os.PathLike[str], refusal: str) -> Iterator[None]:
+    """Keeps other processes out of a block until it is left, in whatever way (not on Windows).
+
+    Args:
+      path: the file that is locked; made where it is not there.
+      refusal: the sentence for the others.
+
+    Raises:
+      InputError: another process is in the block, or the file cannot be made.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(refusal) from error
+        except OSError:
+            pass  # a file system without locks keeps nobody out
+        yield
+    finally:
+        os.close(handle)
+
+
 def require_parent(path: str | os.PathLike[str]) -> None:
     """Fails early, before long work, where `path` could not be written in the end.
 
     Raises:
-      InputError: the parent folder is missing or may not be looked into, or `path` is a folder or no possible name.
+      InputError: the parent folder is missing or may not be looked into, or `path` is a folder, pipe or device, or no
+        possible name.
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; name a file in it")
+        _require_replaceable(path)
         if not path.parent.is_dir():
             raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
     except OSError as error:
@@ -90,6 +126,13 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
         return Path(path).is_dir()
     except OSError:
         return False
+
+
+def _require_replaceable(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file in it")
+    if path.exists() and not path.is_file():  # a rename would put a file in the place of /dev/null
+        raise InputError(f"{path} is a pipe or device, which cannot be replaced; name a file")
 
 
 def require_file(path: str | os.PathLike[str], kind: str) -> None:

@@ -1,13 +1,31 @@
 """What holds for all tests: the CPU, two simulated devices, shapes and types checked at run time."""
 
+import atexit
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # the tests' own processes inherit it
+os.environ["JAX_PLATFORMS"] = "cpu"  # the tests' own processes inherit it, and the following
+# What takes long to compile is compiled once for all tests.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="panns_jax-compiled-")
+os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+import hypothesis
 import jax
 import jaxtyping
+import pytest
 
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 jax.config.update("jax_num_cpu_devices", 2)
+
+# How fast a machine is at the moment says nothing of the code.
+hypothesis.settings.register_profile(
+    "any-speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-speed")
 
 jaxtyping.install_import_hook(
     [
@@ -20,3 +38,20 @@ jaxtyping.install_import_hook(
     ],
     "typecheck.check",
 )
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """Inside, no file can grow beyond a number of bytes: as on a full disk, writing fails (File too large)."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def full(at: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (at, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return full

@@ -17,7 +17,7 @@ import recipe
 import soundfile
 from flax import nnx
 
-from panns_jax.cli import TASKS
+from panns_jax.cli import TASKS, main
 from panns_jax.models.registry import create_model
 from panns_jax.pretrained.native import Provenance, write_native
 
@@ -124,6 +124,25 @@ def test_the_installed_command_is_the_module():
 )
 def test_bad_input_ends_in_one_sentence_that_names_it(arguments: list[str], sentence: str):
     assert refused(*arguments).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["pack", "--csv", "x.csv", "--audios", "x", "--out", "{}.h5"],
+        ["index", "{}", "--out", "x.h5"],
+        ["evaluate", "--checkpoint", "x", "--index", "{}"],
+        ["train", "--workspace", "{}"],
+        ["tag", "{}"],
+    ],
+)
+def test_a_path_that_cannot_be_looked_at_is_named(capsys, arguments: list[str]):
+    overlong = "x" * 300
+    with pytest.raises(SystemExit) as end:
+        main([argument.format(overlong) for argument in arguments])
+    told = capsys.readouterr().err
+    assert end.value.code == 2
+    assert overlong in told and told.endswith(": File name too long\n") and told.count("\n") == 1
 
 
 @pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"COLUMNS": "30"}, {"FORCE_COLOR": "1"}])

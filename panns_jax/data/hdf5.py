@@ -38,6 +38,18 @@ def reading(path: str | os.PathLike[str]) -> "Iterator[h5py.File]":
         raise InputError(f"{path}: cannot be read as HDF5: {_reason(error)}") from error
 
 
+def require_hdf5_name(out: Path) -> None:
+    """Checks that the option --out names an HDF5 file, and not by mistake one of another kind that is there.
+
+    Raises:
+      InputError: it is a folder, or ends differently.
+    """
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a file in it")
+    if out.suffix.lower() not in (".h5", ".hdf5"):
+        raise InputError(f"--out must end in .h5 or .hdf5, not as {out.name!r}")
+
+
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> "Iterator[h5py.File]":
     """Opens an HDF5 file that becomes `path` when the block ends well, and vanishes when it does not.
@@ -111,7 +123,7 @@ def column(file: "h5py.File", name: str, kind: str, dimensions: int) -> "h5py.Da
 
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
-        held = ", ".join(sorted(file)) or "nothing"
+        held = ", ".join(sorted(map(os.fsdecode, file))) or "nothing"  # names that are no text are bytes
         raise InputError(f"{file.filename}: has no data set {name!r}; it holds {held}")
     if found.dtype.kind not in kind or found.ndim != dimensions:
         raise InputError(f"{file.filename}: {name!r} is {found.dtype} {found.shape}, not what the published files hold")
@@ -124,11 +136,10 @@ def bytes_column(values: list[bytes], least: int) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    told = getattr(error, "strerror", None) or str(error)
     # HDF5 wraps what the system said into a sentence of its own.
-    said = re.search(r"error message = '([^']+)'", str(error))
+    said = re.search(r"error message = '([^']+)'", told)
     if said:
         return said[1]
-    inner = re.search(r"\((.*)\)", str(error), re.DOTALL)
-    return " ".join((inner[1] if inner else str(error)).split()) or type(error).__name__
+    inner = re.search(r"\((.*)\)", told, re.DOTALL)
+    return " ".join((inner[1] if inner else told).split()) or type(error).__name__

@@ -38,10 +38,11 @@ class Index:
 
     def run(self) -> int:
         """Writes the index and tells how many clips it lists."""
+        from panns_jax.data.hdf5 import require_hdf5_name
+
         if not self.files:
             raise InputError(f"name the {'index' if self.combine else 'waveforms'} files to list")
-        if self.out.is_dir():
-            raise InputError(f"--out {self.out} is a folder; name a file in it")
+        require_hdf5_name(self.out)
         if any(path.exists() and self.out.exists() and path.samefile(self.out) for path in self.files):
             raise InputError(f"--out {self.out} is one of the files to list")
         _spare_waveforms(self.out)
@@ -150,23 +151,27 @@ def combined(parts: Sequence[ClipIndex], path: Path) -> ClipIndex:
     """The clips of several indexes, one index after another.
 
     Raises:
-      InputError: they have different numbers of classes.
+      InputError: they have different numbers of classes, or some list the same clip.
     """
     for part in parts[1:]:
         if part.targets.num_classes != parts[0].targets.num_classes:
             described = (f"{p.path} has {p.targets.num_classes} classes" for p in (parts[0], part))
             raise InputError(f"{' and '.join(described)}: they cannot be listed together")
-    files = tuple(dict.fromkeys(file for part in parts for file in part.files))
+    files: dict[Path, Path] = {}
+    for file in (file for part in parts for file in part.files):
+        files.setdefault(file.resolve(), file)
     place = {file: number for number, file in enumerate(files)}
-    numbers = [np.array([place[f] for f in part.files] or [0], np.int32)[part.file_number] for part in parts]
-    return ClipIndex(
+    numbers = [np.array([place[f.resolve()] for f in part.files] or [0], np.int32)[part.file_number] for part in parts]
+    whole = ClipIndex(
         path=path,
         audio_name=np.concatenate([part.audio_name for part in parts]),
         targets=Targets.concatenate(part.targets for part in parts),
-        files=files,
+        files=tuple(files.values()),
         file_number=np.concatenate(numbers),
         index_in_hdf5=np.concatenate([part.index_in_hdf5 for part in parts]),
     )
+    _require_each_once(whole, parts)
+    return whole
 
 
 def write_index(path: str | os.PathLike[str], index: ClipIndex) -> None:
@@ -189,6 +194,20 @@ def write_index(path: str | os.PathLike[str], index: ClipIndex) -> None:
             target[slab] = index.targets.dense(slab)
             hdf5_path[slab] = paths[index.file_number[slab]]
         file["index_in_hdf5"] = index.index_in_hdf5.astype(np.int32)
+
+
+def _require_each_once(whole: ClipIndex, parts: Sequence[ClipIndex]) -> None:
+    """A clip listed twice, as where a file is named twice, would be trained on twice as often."""
+    places = whole.file_number.astype(np.int64) << 32 | whole.index_in_hdf5
+    first = np.unique(places, return_index=True)[1]
+    if len(first) == len(whole):
+        return
+    again = np.setdiff1d(np.arange(len(whole)), first)[0]
+    ends = np.cumsum([len(part) for part in parts])
+    holders = [parts[np.searchsorted(ends, clip, "right")].path for clip in np.flatnonzero(places == places[again])[:2]]
+    name = os.fsdecode(bytes(whole.audio_name[again]))
+    told = f"{holders[0]} twice" if holders[0] == holders[1] else f"both {holders[0]} and {holders[1]}"
+    raise InputError(f"{name} is listed by {told}; name each file once")
 
 
 def _spare_waveforms(out: Path) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Extensions in the order of preference, where a clip is there in several formats.
 _EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".caf", ".w64", ".au")
 _SHOWN = 10
+# No sound is recorded at a higher one; soxr crashes at some that are (seen at 2 GHz with soxr 1.1).
+_HIGHEST_RATE = 384_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,15 +129,12 @@ def pack(
       InputError: an option or the csv is wrong, no clip at all could be read, or the file is there already or cannot
         be written.
     """
-    from panns_jax.data.hdf5 import writing
+    from panns_jax.data.hdf5 import require_hdf5_name, writing
     from panns_jax.data.metadata import read_segments
 
     samples = _clip_samples(clip_seconds, sample_rate)
     out = Path(out)
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder; name a file in it")
-    if out.suffix.lower() not in (".h5", ".hdf5"):
-        raise InputError(f"--out must end in .h5 or .hdf5, not as {out.name!r}")
+    require_hdf5_name(out)
     if out.exists() and not replace:
         raise InputError(f"--out {out} exists already; --force replaces it")
     segments = read_segments(segments_csv)
@@ -177,8 +176,8 @@ def to_int16(waveform: Float[np.ndarray, " samples"]) -> Int16[np.ndarray, " sam
 
 
 def _clip_samples(clip_seconds: float, sample_rate: int) -> int:
-    if sample_rate < 1:
-        raise InputError(f"--sample-rate must be a positive number of samples per second, not {sample_rate}")
+    if not 1 <= sample_rate <= _HIGHEST_RATE:
+        raise InputError(f"--sample-rate must be from 1 to {_HIGHEST_RATE} samples per second, not {sample_rate}")
     if not 0 < clip_seconds < math.inf or round(clip_seconds * sample_rate) < 1:
         raise InputError(f"--clip-seconds must be at least one sample long, such as 10, not {clip_seconds:g}")
     samples = round(clip_seconds * sample_rate)

@@ -1,6 +1,12 @@
 """Training checkpoints: complete or absent, written while training goes on."""
 
 import contextlib
+import errno
+import logging
+import os
+import re
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +23,10 @@ from panns_jax.train.step import TrainState
 
 KEPT_FOR_GOOD = 100_000
 """Checkpoints of multiples of this iteration, the published cadence, stay when older ones are removed."""
+
+
+# Where Orbax, and asyncio on its behalf, write to.
+_LOGS = ("absl", "asyncio")
 
 
 class Checkpoints:
@@ -45,10 +55,19 @@ class Checkpoints:
         )
 
     def __enter__(self) -> "Checkpoints":
+        # What fails is raised as well, and told once instead of by every thread and task.
+        self._levels = [(log, log.level) for log in map(logging.getLogger, _LOGS)]
+        for log, _ in self._levels:
+            log.setLevel(logging.CRITICAL)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._manager.close()
+        try:
+            with self._named_errors():
+                self._manager.close()
+        finally:
+            for log, level in self._levels:
+                log.setLevel(level)
 
     def save(self, state: TrainState, iteration: int) -> None:
         """Begins to write the state of an iteration; does nothing where it is there already.
@@ -65,7 +84,9 @@ class Checkpoints:
                 META: ocp.args.JsonSave({"iteration": iteration, **self._meta}),
             }
         )
+        self.wait()
         with self._named_errors():
+            _require_room(self._run, state)
             self._manager.save(iteration, args=items, force=True)
 
     def wait(self) -> None:
@@ -90,20 +111,55 @@ class Checkpoints:
             }
         )
         folder = self._run / str(iteration)
-        require_shapes(folder, MODEL, _weights(abstract))
-        require_shapes(folder, OPTIMIZER, abstract.optimizer)
-        with reading_checkpoint(folder):
-            read: Any = self._manager.restore(iteration, args=items)
+        with self._told_how_to_go_on(iteration):
+            require_shapes(folder, MODEL, _weights(abstract))
+            require_shapes(folder, OPTIMIZER, abstract.optimizer)
+            with reading_checkpoint(folder):
+                read: Any = self._manager.restore(iteration, args=items)
         place: Any = abstract.iteration.sharding
         at = jax.device_put(np.int32(iteration), place)
         return TrainState(iteration=at, optimizer=read[OPTIMIZER], **read[MODEL])
 
     @contextlib.contextmanager
+    def _told_how_to_go_on(self, iteration: int) -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            earlier = [step for step in self._manager.all_steps() if step < iteration]
+            way = f"--resume-iteration {max(earlier)}" if earlier else "--fresh"
+            raise InputError(f"{error} (here: {way})") from error
+
+    @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            raise InputError(f"{self._run}: the checkpoint cannot be written: {error}") from error
+        except (OSError, ValueError, RuntimeError) as error:  # TensorStore raises ValueErrors where a disk is full
+            _wait_for_orbax()
+            for part in self._run.glob("*.orbax-checkpoint-tmp"):
+                shutil.rmtree(part, ignore_errors=True)
+            raise InputError(f"{self._run}: the checkpoint cannot be written: {_reason(error)}") from error
+
+
+def _require_room(folder: Path, state: TrainState) -> None:
+    """Finds a full disk before Orbax does, which then leaves tracebacks of its threads behind."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.batch_stats, state.optimizer)))
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        told = f"it takes {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {told}")
+
+
+def _wait_for_orbax() -> None:
+    """Waits for daemon threads that still write the other items of a checkpoint, of which one has failed."""
+    for thread in threading.enumerate():
+        if type(thread).__module__.startswith("orbax."):
+            threading.Thread.join(thread, timeout=60)  # their own `join` raises what they ended with
+
+
+def _reason(error: Exception) -> str:
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
 
 
 def _weights(state: TrainState) -> dict[str, Any]:

@@ -77,6 +77,9 @@ class Evaluate:
             raise InputError(f"--batch-size must be at least 1, got {self.batch_size}")
         if self.out is not None:
             require_parent(self.out)
+            read = [path for path in (self.index, self.checkpoint) if path.exists() and self.out.exists()]
+            if any(map(self.out.samefile, read)):
+                raise InputError(f"--out {self.out} is read here, and would be replaced; name another file")
         model, scores = self._scores()
         rows = class_rows(scores, model.config.labels, present=self.classes == "present")
         text = REPORTS[self.format](scores, rows)
@@ -95,6 +98,8 @@ class Evaluate:
         from panns_jax.progress import progress_bar
 
         index = read_index(self.index)
+        if not len(index):
+            raise InputError(f"{self.index}: lists no clips")
         model = load_model(self.model, checkpoint=self.checkpoint)
         if index.targets.num_classes != model.config.num_classes:
             raise InputError(

@@ -1,12 +1,15 @@
 """What a run tells while it goes: JSON lines and TensorBoard files."""
 
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panns_jax.errors import require_extra
+from panns_jax.errors import InputError, require_extra
 from panns_jax.files import written_aside
+from panns_jax.train.tensorboard import EventFile
 
 LOG = "log.jsonl"
 
@@ -28,39 +31,60 @@ class RunLog:
           until: iteration that the run is taken up from, or None where it begins.
 
         Raises:
-          InputError: tensorboardX is not installed.
+          InputError: tensorboardX is not installed, or the log cannot be written.
         """
         require_extra("the log of training", "train", "tensorboardX")
-        from tensorboardX import SummaryWriter
-
-        _keep_lines(folder / LOG, until)
-        self._file = (folder / LOG).open("a", encoding="utf-8")
-        # TensorBoard hides what an earlier process wrote from purge_step on.
-        self._board = SummaryWriter(str(folder), purge_step=None if until is None else until + 1)
+        self._path = folder / LOG
+        _keep_lines(self._path, until)
+        with self._named_errors():
+            self._file = self._path.open("a", encoding="utf-8")
+            self._board = EventFile(folder, purge_step=None if until is None else until + 1)
 
     def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
-        self._board.close()
+        with self._named_errors():
+            try:
+                self._file.close()
+            finally:
+                self._board.close()
 
     def write(self, kind: str, iteration: int, figures: dict[str, float] | None = None, **more: Any) -> None:
-        """Adds a line; `figures` also go to TensorBoard, as `kind/name`."""
+        """Adds a line; `figures` also go to TensorBoard, as `kind/name`.
+
+        Raises:
+          InputError: it cannot be written, for instance because the disk is full.
+        """
         line = {"kind": kind, "iteration": iteration, **(figures or {}), **more}
-        self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
-        for name, value in (figures or {}).items():
-            self._board.add_scalar(f"{kind}/{name}", value, iteration)
+        with self._named_errors():
+            self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
+            for name, value in (figures or {}).items():
+                if math.isfinite(value):  # tensorboardX warns of others, such as the d' of a perfect score
+                    self._board.add(f"{kind}/{name}", value, iteration)
 
     def flush(self) -> None:
-        """Hands everything written so far to the operating system."""
-        self._file.flush()
-        self._board.flush()
+        """Hands everything written so far to the operating system.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        with self._named_errors():
+            self._file.flush()
+            self._board.flush()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"cannot write {self._path}: {error.strerror}") from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a last line that was cut off by a kill is left out."""
-    return [line for text in path.read_text(encoding="utf-8").splitlines() if (line := _parsed(text)) is not None]
+    """The lines of a log; what is none, as where a kill cut off the last, is left out."""
+    told = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for text in told if (line := _parsed(text)) is not None]
 
 
 def _keep_lines(path: Path, until: int | None) -> None:

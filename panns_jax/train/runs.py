@@ -10,20 +10,22 @@ started anew, or branches off, stands beside it with `~2`, `~3`, … at its end.
 options, the highest number is gone on with.
 """
 
+import contextlib
 import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from panns_jax.errors import InputError
-from panns_jax.files import written_aside
+from panns_jax.files import alone, written_aside
 from panns_jax.pretrained.training import checkpoint_steps
 
 BRANCHED_AT = "branched_at"
 """Entry of config.json: the iteration of another run that this one began with."""
+_LOCK = ".lock"
 _ROOTS = ("checkpoints", "statistics", "logs")
 
 
@@ -60,6 +62,20 @@ class Run:
         """The iteration of another run that this one began with, or None where it began anew."""
         return (self.saved_options() or {}).get(BRANCHED_AT)
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Makes the run's folder, and keeps the run for this process: two that write one would spoil it.
+
+        Raises:
+          InputError: another process is at work on it.
+        """
+        _make(self.checkpoints)
+        told = (
+            f"{self.checkpoints}: another process is training this run; wait for it, or give --fresh to start a new run"
+        )
+        with alone(self.checkpoints / _LOCK, told):
+            yield
+
     def create(self, options: dict[str, Any], *, branched_at: int | None = None) -> None:
         """Makes the folders and saves the resolved options.
 
@@ -71,10 +87,7 @@ class Run:
           InputError: they cannot be made.
         """
         for folder in (self.checkpoints, self.statistics, self.logs):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"cannot make {folder}: {error.strerror}") from error
+            _make(folder)
         with written_aside(self.config) as path:
             path.write_text(json.dumps({**options, BRANCHED_AT: branched_at}, indent=2) + "\n", encoding="utf-8")
 
@@ -162,6 +175,13 @@ def run_with_checkpoint(runs: Sequence[Run], iteration: int) -> Run:
     raise InputError(f"--resume-iteration {iteration}: the run has no checkpoint of this iteration; {there}")
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make {folder}: {error.strerror}") from error
+
+
 def _told(name: str, options: dict[str, Any]) -> str:
     return f"{name} {options.get(name)}"
 
@@ -177,6 +197,6 @@ def _numbers(workspace: Path, name: str) -> set[int]:
         pattern.fullmatch(folder.name)
         for root in _ROOTS
         for folder in (workspace / root).glob("*")
-        if any(folder.glob("*"))
+        if any(not path.name.startswith(".") for path in folder.glob("*"))  # what is hidden was cut off, or a lock
     ]
     return {int(match[1] or 1) for match in found if match}

@@ -81,7 +81,9 @@ def read_statistics(path: Path) -> dict[str, list[dict[str, Any]]]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {part: list(_entries(*(arrays[f"{part}_{field}"] for field in _FIELDS))) for part in PARTS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: is no statistics file, or damaged") from error
+        raise InputError(
+            f"{path}: is no statistics file, or damaged; remove it to go on without the figures so far"
+        ) from error
 
 
 def _entries(iterations: np.ndarray, *columns: np.ndarray) -> Iterable[dict[str, Any]]:

@@ -59,9 +59,10 @@ def train(options: "Train") -> None:
     if begun is not None and begun > options.early_stop:
         print(f"{run.checkpoints}: iteration {begun} is done, and --early-stop is {options.early_stop}: nothing to do")
         return
-    run.create(experiment.resolved(), branched_at=run.branched_at)
-    print(f"{run.checkpoints}: {'begins' if begun is None else f'goes on from iteration {begun}'}", flush=True)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(run.alone())
+        run.create(experiment.resolved(), branched_at=run.branched_at)
+        print(f"{run.checkpoints}: {'begins' if begun is None else f'goes on from iteration {begun}'}", flush=True)
         _go_on(experiment, run, begun, stack)
 
 
@@ -108,8 +109,9 @@ def _go_on(experiment: Experiment, run: Run, begun: int | None, stack: contextli
         state = checkpoints.restore(begun, abstract_state(experiment.model, optimizer, mesh))
     log = stack.enter_context(RunLog(run.logs, until=begun))
     log.write("start", begun or 0)
+    statistics = Statistics(run.statistics, until=begun)
     bar = stack.enter_context(progress_bar("steps"))
-    scorer = _Scorer(experiment, Statistics(run.statistics, until=begun), log, bar)
+    scorer = _Scorer(experiment, statistics, log, bar)
     batches = training_batches(
         experiment.train,
         experiment.sampler,

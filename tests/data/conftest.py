@@ -2,13 +2,36 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 import pytest
 
+from panns_jax.cli import main
+
 CLASSES = 527
+
+
+class Done(NamedTuple):
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run_task(capsys) -> Callable[..., Done]:
+    """Runs `panns-jax TASK …` in this process, which takes a moment; a new one takes seconds."""
+
+    def run(task: str, *arguments: object) -> Done:
+        with pytest.raises(SystemExit) as end:
+            main([task, *map(str, arguments)])
+        assert isinstance(end.value.code, int)
+        return Done(end.value.code, *capsys.readouterr())
+
+    return run
 
 
 def clip_row(number: int, samples: int) -> np.ndarray:

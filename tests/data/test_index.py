@@ -1,10 +1,11 @@
 """Index files: reading the published layouts, and `panns-jax index`."""
 
+import functools
 import itertools
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,12 +21,14 @@ from panns_jax.errors import InputError
 NAMES = ["Y-a.wav", None, "Yb.wav", "Yc.wav", None]
 
 
-def run_index(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "panns_jax", "index", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, **options)
+@pytest.fixture
+def run_index(run_task) -> Callable[..., Any]:
+    return functools.partial(run_task, "index")
 
 
-def test_an_index_lists_the_clips_of_a_waveforms_file_without_empty_rows(tmp_path, write_waveforms, read_hdf5):
+def test_an_index_lists_the_clips_of_a_waveforms_file_without_empty_rows(
+    tmp_path, write_waveforms, read_hdf5, run_index
+):
     waveforms = write_waveforms(tmp_path / "waveforms" / "x.h5", NAMES)
     done = run_index(waveforms, "--out", tmp_path / "indexes" / "x.h5")
     assert (done.returncode, done.stdout) == (0, f"3 clips of 527 classes listed in {tmp_path}/indexes/x.h5\n")
@@ -42,7 +45,7 @@ def test_an_index_lists_the_clips_of_a_waveforms_file_without_empty_rows(tmp_pat
     assert set(content["hdf5_path"]) == {str(waveforms).encode()}
 
 
-def test_indexes_are_combined_one_after_another(tmp_path, write_waveforms):
+def test_indexes_are_combined_one_after_another(tmp_path, write_waveforms, run_index):
     waveforms = [write_waveforms(tmp_path / f"w{n}.h5", [f"Yc{n}{i}.wav" for i in range(4)], first=n) for n in range(3)]
     for number, path in enumerate(waveforms):
         assert run_index(path, "--out", tmp_path / f"i{number}.h5").returncode == 0
@@ -76,7 +79,7 @@ def test_the_layout_of_2019_is_read_and_its_bare_names_found(tmp_path, write_wav
     assert index.index_in_hdf5.tolist() == [0, 2, 3] * 2
 
 
-def test_the_layout_of_2019_can_be_combined_into_todays(tmp_path, write_waveforms, write_published_index):
+def test_the_layout_of_2019_can_be_combined_into_todays(tmp_path, write_waveforms, write_published_index, run_index):
     waveforms = write_waveforms(tmp_path / "hdf5s" / "waveforms" / "eval.h5", NAMES)
     old = write_published_index(tmp_path / "hdf5s" / "targets" / "eval.h5", [waveforms], old=True)
     assert run_index("--combine", old, "--out", tmp_path / "new.h5").returncode == 0
@@ -106,16 +109,16 @@ def test_a_moved_workspace_finds_its_own_waveforms(tmp_path, write_waveforms, wr
     assert index.files == (waveforms,)
 
 
-def test_an_index_made_with_relative_paths_works_from_any_folder(tmp_path, write_waveforms, monkeypatch):
+def test_an_index_made_with_relative_paths_works_from_any_folder(tmp_path, write_waveforms, monkeypatch, run_index):
     waveforms = write_waveforms(tmp_path / "data" / "x.h5", NAMES)
-    done = run_index("data/x.h5", "--out", "lists/x.h5", cwd=tmp_path)
-    assert done.returncode == 0
+    monkeypatch.chdir(tmp_path)
+    assert run_index("data/x.h5", "--out", "lists/x.h5").returncode == 0
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     assert read_index("../lists/x.h5").files[0].samefile(waveforms)
 
 
-def test_long_names_and_paths_widen_their_columns(tmp_path, write_waveforms, read_hdf5):
+def test_long_names_and_paths_widen_their_columns(tmp_path, write_waveforms, read_hdf5, run_index):
     folder = tmp_path.joinpath(*["a-folder-with-a-long-name"] * 8)
     waveforms = write_waveforms(folder / "x.h5", NAMES)
     with h5py.File(waveforms, "r+") as file:
@@ -147,6 +150,12 @@ def _foreign(path: Path) -> None:
         file["something"] = np.zeros(3)
 
 
+def _garbled(path: Path) -> None:
+    path.write_bytes(
+        path.read_bytes().replace(b"audio_name\0", b"audio_nam\xff\0").replace(b"target\0", b"targe\xfe\0")
+    )
+
+
 def _uneven(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file["index_in_hdf5"]
@@ -165,6 +174,7 @@ def _wrong_type(path: Path) -> None:
         (_truncated, "cannot be read as HDF5: .*truncated"),
         (_text, "cannot be read as HDF5: file signature not found"),
         (_foreign, "has no data set 'audio_name'; it holds something"),
+        (_garbled, "has no data set 'audio_name'; it holds audio_nam"),  # names of one set and another that are no text
         (_uneven, "columns are of different lengths"),
         (_wrong_type, "'target' is float64"),
         (Path.unlink, "there is no such file"),
@@ -179,7 +189,7 @@ def test_a_file_that_is_no_index_is_named(tmp_path, write_waveforms, write_publi
     assert str(error.value).startswith(f"{path}: ")
 
 
-def test_the_command_refuses_what_it_cannot_list(tmp_path, write_waveforms, write_published_index):
+def test_the_command_refuses_what_it_cannot_list(tmp_path, write_waveforms, write_published_index, run_index):
     waveforms = write_waveforms(tmp_path / "x.h5", NAMES)
     index = write_published_index(tmp_path / "i.h5", [waveforms])
     empty = write_waveforms(tmp_path / "empty.h5", [None, None])
@@ -197,7 +207,7 @@ def test_the_command_refuses_what_it_cannot_list(tmp_path, write_waveforms, writ
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_the_command_does_not_write_over_what_it_lists(tmp_path, write_waveforms):
+def test_the_command_does_not_write_over_what_it_lists(tmp_path, write_waveforms, run_index):
     waveforms = write_waveforms(tmp_path / "x.h5", NAMES)
     before = waveforms.read_bytes()
     done = run_index(waveforms, "--out", tmp_path / "." / "x.h5")
@@ -205,7 +215,14 @@ def test_the_command_does_not_write_over_what_it_lists(tmp_path, write_waveforms
     assert waveforms.read_bytes() == before
 
 
-def test_indexes_of_different_classes_are_not_combined(tmp_path, write_waveforms, write_published_index):
+def test_what_is_listed_does_not_replace_a_file_of_another_kind(tmp_path, write_waveforms, run_index):
+    (tmp_path / "eval_segments.csv").write_text("a, 0, 10\n")
+    done = run_index(write_waveforms(tmp_path / "x.h5", NAMES), "--out", tmp_path / "eval_segments.csv")
+    assert done.returncode == 2 and "--out must end in .h5 or .hdf5, not as 'eval_segments.csv'" in done.stderr
+    assert (tmp_path / "eval_segments.csv").read_text() == "a, 0, 10\n"
+
+
+def test_indexes_of_different_classes_are_not_combined(tmp_path, write_waveforms, write_published_index, run_index):
     first = write_published_index(tmp_path / "a.h5", [write_waveforms(tmp_path / "x.h5", NAMES)])
     second = tmp_path / "b.h5"
     second.write_bytes(first.read_bytes())
@@ -214,6 +231,22 @@ def test_indexes_of_different_classes_are_not_combined(tmp_path, write_waveforms
         file["target"] = np.zeros((5, 10), bool)
     done = run_index("--combine", first, second, "--out", tmp_path / "c.h5")
     assert done.returncode == 2 and "has 527 classes" in done.stderr and "has 10 classes" in done.stderr
+
+
+def test_a_clip_is_never_listed_twice(tmp_path, write_waveforms, run_index):
+    x, y = (write_waveforms(tmp_path / name, NAMES) for name in ("x.h5", "y.h5"))
+    for name, files in {"x": [x], "y": [y], "both": [x, y]}.items():
+        assert run_index(*files, "--out", tmp_path / f"{name}-index.h5").returncode == 0
+    one, other, both = (tmp_path / f"{name}-index.h5" for name in ("x", "y", "both"))
+    for arguments, told in [
+        ([x, tmp_path / "." / "x.h5"], f"Y-a.wav is listed by {x} twice"),
+        (["--combine", one, other, one], f"Y-a.wav is listed by {one} twice"),
+        (["--combine", one, both], f"Y-a.wav is listed by both {one} and {both}"),
+    ]:
+        done = run_index(*arguments, "--out", tmp_path / "new.h5")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"{told}; name each file once" in done.stderr
+    assert not (tmp_path / "new.h5").exists()
 
 
 MATRICES = hnp.arrays(bool, st.tuples(st.integers(0, 12), st.integers(1, 7)))

@@ -6,10 +6,12 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import jax
 import numpy as np
 import pytest
@@ -141,6 +143,39 @@ def test_truncated_weights_end_in_one_sentence(tmp_path, config, state):
     assert ended.stderr.count("\n") == 1 and ended.returncode == 2
 
 
+def test_training_tells_how_to_go_on_from_an_earlier_checkpoint(tmp_path, config, run):
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "10" / "optimizer")
+    abstract = abstract_state(config, make_optimizer(1e-3), data_mesh())
+    with Checkpoints(tmp_path / "run", config, {}, keep=0) as checkpoints:
+        with pytest.raises(InputError, match=r"10: the checkpoint is damaged .* \(here: --resume-iteration 5\)"):
+            checkpoints.restore(10, abstract)
+        shutil.rmtree(tmp_path / "run" / "5" / "optimizer")
+        with pytest.raises(InputError, match=r"5: the checkpoint is damaged .* \(here: --fresh\)"):
+            checkpoints.restore(5, abstract)
+
+
+def test_a_checkpoint_without_room_is_one_sentence_and_leaves_nothing(tmp_path, config, state, monkeypatch):
+    def save(iteration: int, **_: object) -> None:  # as TensorStore fails, but for the tracebacks of its threads
+        (tmp_path / f"{iteration}.orbax-checkpoint-tmp" / "model").mkdir(parents=True)
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write 83 bytes to \"/a/file\": …\n [os_error_code='28']")
+
+    with Checkpoints(tmp_path, config, {}, keep=0) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager, "save", save)
+        with pytest.raises(InputError, match=r"the checkpoint cannot be written: No space left on device$"):
+            checkpoints.save(state, 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_noticed_before_a_checkpoint_is_begun(tmp_path, config, state, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with Checkpoints(tmp_path, config, {}, keep=0) as checkpoints:
+        with pytest.raises(InputError, match=r"No space left on device: it takes [\d.]+ MB, and 0.1 MB are free"):
+            checkpoints.save(state, 5)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_padding_is_not_scored():
     rng = np.random.default_rng(0)
     target, clipwise = rng.random((10, 3)) < 0.5, rng.random((10, 3)).astype(np.float32)
@@ -208,6 +243,27 @@ def test_classes_that_no_clip_carries_are_listed_if_asked_for():
     told = json.loads(REPORTS["json"](scores, rows))
     assert told["d_prime"] is None  # infinite, which JSON cannot say
     assert " - " in REPORTS["text"](scores, rows)
+
+
+def test_an_index_of_no_clips_is_named(capsys, run, tmp_path):
+    with h5py.File(tmp_path / "empty.h5", "w") as file:
+        for name, kind in {"audio_name": "S20", "hdf5_path": "S200", "index_in_hdf5": np.int32}.items():
+            file[name] = np.zeros(0, kind)
+        file["target"] = np.zeros((0, 5), bool)
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", "--checkpoint", str(run), "--index", str(tmp_path / "empty.h5")])
+    assert end.value.code == 2
+    assert "empty.h5: lists no clips" in capsys.readouterr().err
+
+
+def test_scores_do_not_replace_the_index_that_they_are_of(capsys, run, workspace):
+    index = workspace / "hdf5s" / "indexes" / "eval.h5"
+    before = index.read_bytes()
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", "--checkpoint", str(run), "--index", str(index), "--out", str(index)])
+    assert end.value.code == 2
+    assert "eval.h5 is read here, and would be replaced" in capsys.readouterr().err
+    assert index.read_bytes() == before
 
 
 @pytest.mark.parametrize(

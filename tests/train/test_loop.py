@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +117,30 @@ def test_tensorboard_files_hold_the_losses(tmp_path):
     assert any(b"step/loss" in path.read_bytes() for path in tmp_path.glob("events.out.tfevents.*"))
 
 
+def test_a_perfect_score_is_logged_without_a_word(tmp_path, caplog):
+    with RunLog(tmp_path, until=None) as log:
+        log.write("evaluation", 0, {"test_mAP": 1.0, "test_d_prime": math.inf})
+    assert read_log(tmp_path / "log.jsonl") == [
+        {"kind": "evaluation", "iteration": 0, "test_mAP": 1.0, "test_d_prime": None}
+    ]
+    assert not caplog.records
+
+
+def test_a_log_without_room_is_named(tmp_path, full_disk):
+    with pytest.raises(InputError, match=r"cannot write .*log\.jsonl: File too large"), full_disk(2000):  # noqa: SIM117
+        with RunLog(tmp_path, until=None) as log:
+            for iteration in range(1000):
+                log.write("step", iteration, {"loss": 1.0})
+            log.flush()
+
+
+def test_a_log_that_a_crash_has_garbled_is_taken_up(tmp_path):
+    (tmp_path / "log.jsonl").write_bytes(b'{"kind": "step", "iteration": 1}\n\xff\x00\xfe\n')
+    with RunLog(tmp_path, until=1):
+        pass
+    assert read_log(tmp_path / "log.jsonl") == [{"kind": "step", "iteration": 1}]
+
+
 def scores_of(seed: int):
     rng = np.random.default_rng(seed)
     target = rng.random((9, 3)) < 0.4
@@ -152,7 +177,7 @@ def test_the_published_container_holds_the_same(tmp_path):
 
 def test_damaged_statistics_are_named(tmp_path):
     (tmp_path / "statistics.npz").write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(InputError, match=r"statistics\.npz: is no statistics file"):
+    with pytest.raises(InputError, match=r"statistics\.npz: is no statistics file, or damaged; remove it"):
         Statistics(tmp_path, until=3)
 
 
@@ -168,6 +193,26 @@ def test_runs_are_numbered_and_the_newest_comes_first(tmp_path):
     assert started_runs(tmp_path, "a-b") == [second, first]
     assert second.saved_options() == {"seed": 2, "branched_at": 4}
     assert (first.branched_at, second.branched_at) == (None, 4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks of POSIX")
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+    run = next_run(tmp_path, "a")
+    with run.alone():
+        assert next_run(tmp_path, "a") == run  # nothing was saved yet
+        with pytest.raises(InputError, match=r"another process is training this run; .* --fresh"), run.alone():
+            pass
+        with Run(tmp_path, "a~2").alone():
+            pass
+    with run.alone():
+        pass
+
+
+def test_a_run_that_was_cut_off_before_it_was_saved_has_taken_no_number(tmp_path):
+    run = next_run(tmp_path, "a")
+    run.checkpoints.mkdir(parents=True)
+    (run.checkpoints / ".config.json.x.part").touch()  # as a kill leaves it
+    assert next_run(tmp_path, "a") == run
 
 
 def test_a_branch_that_was_cut_off_is_not_gone_on_with(tmp_path):

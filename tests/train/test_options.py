@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -142,6 +143,17 @@ def test_a_run_that_would_go_on_with_other_options_is_refused(capsys, tmp_path, 
     said = refused(capsys, f"--workspace={tmp_path}", *SMALL)
     assert "was started with learning_rate 0.5, now it is learning_rate 0.001" in said
     assert "--fresh" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks of POSIX")
+def test_a_run_that_another_process_trains_is_left_alone(capsys, tmp_path, make_workspace):
+    from panns_jax.train.runs import Run
+
+    make_workspace(tmp_path)
+    with Run(tmp_path, "DemoCnn-balanced_train-balanced-mixup-batch4").alone():
+        before = sorted(tmp_path.rglob("*"))
+        assert "another process is training this run" in refused(capsys, f"--workspace={tmp_path}", *SMALL)
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_help_and_the_package_command_tell_the_presets(capsys):
