@@ -186,7 +186,7 @@ def test_the_command_refuses_what_it_cannot_list(tmp_path, write_waveforms, writ
     before = sorted(tmp_path.iterdir())
     for arguments, message in [
         ([index], "is an index file; --combine lists the clips of index files"),
-        (["--combine", waveforms], "has no data set 'index_in_hdf5'"),
+        (["--combine", waveforms], "is a waveforms file; panns-jax index makes an index file of it"),
         ([empty], "no clips, only empty rows"),
         ([tmp_path / "missing.h5"], "there is no such file"),
         ([], "name the waveforms files"),

@@ -177,7 +177,7 @@ def test_nothing_is_printed_where_every_file_fails(format: str, main: Any, check
     [
         (("--top", "0"), "--top must be at least 1, not 0"),
         (("--top", "-3"), "--top must be at least 1, not -3"),
-        (("--checkpoint", "nowhere.pth"), "nowhere.pth: there is no such checkpoint"),
+        (("--checkpoint", "nowhere.pth"), "nowhere.pth: there is no such file"),
         (("--model", "Cnn41"), "there is no model 'Cnn41'; did you mean Cnn14"),
         ((), "Cnn14 needs a checkpoint"),
         (("--model", "Cnn6"), "Cnn6 needs a checkpoint"),
