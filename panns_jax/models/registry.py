@@ -81,7 +81,8 @@ def create_model(name: str, *, num_classes: int = 527, rngs: nnx.Rngs) -> Model:
 
     Args:
       name: one of `list_models()`, or of `list_models(ours=True)`.
-      num_classes: number of outputs. Where it is not 527, AudioSet's, the classes are numbered until someone names them.
+      num_classes: number of outputs. 527 are those of AudioSet, others are numbered until someone
+        names them.
       rngs: source of the initial weights (Xavier-uniform; zero biases).
 
     Raises:
