@@ -4,6 +4,7 @@ import contextlib
 import glob
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,14 @@ def _lock(handle: int) -> bool:
     return True
 
 
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder, as far as one may look: `Path.is_dir` raises where the way to it is barred."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
+
+
 def require_parent(path: str | os.PathLike[str]) -> None:
     """Fails early, before long work, where `path` could not be written in the end.
 
@@ -75,28 +84,33 @@ def require_parent(path: str | os.PathLike[str]) -> None:
       InputError: the parent folder is missing, or `path` is a folder.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_folder(path):
         raise InputError(f"{path} is a folder; name a file in it")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")
 
 
 def require_file(path: str | os.PathLike[str], kind: str) -> None:
-    """Checks that there is a file to read.
+    """Checks that there is a file, and that it may be read.
 
     Args:
       path: the file.
       kind: what it is to be, such as "a sound file".
 
     Raises:
-      InputError: there is none, or a folder or pipe in its place.
+      InputError: there is none, or a folder or pipe in its place, or it may not be read.
     """
     path = Path(path)
-    if path.is_file():
-        return
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file")
-    found = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    found = "a folder" if stat.S_ISDIR(mode) else "a pipe or device, which cannot be read twice"
     raise InputError(f"{path}: is {found}, not {kind}")
 
 

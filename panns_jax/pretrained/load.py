@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from panns_jax.errors import InputError
-from panns_jax.files import require_file
+from panns_jax.files import is_folder, require_file
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
 from panns_jax.models.registry import REGISTRY, model_config
@@ -38,7 +38,7 @@ def load_model(name: str | None = None, checkpoint: str | os.PathLike[str] | Non
     if checkpoint is None:
         raise InputError(_where_to_find(config))
     path = Path(checkpoint)
-    if path.is_dir():
+    if is_folder(path):
         from panns_jax.pretrained.training import read_training_checkpoint
 
         return _named(read_training_checkpoint(path), config, path)
