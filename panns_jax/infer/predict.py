@@ -49,15 +49,23 @@ class Predictor:
         """Runs the model on one clip, in [-1, 1] at `config.sample_rate`.
 
         Raises:
-          InputError: the samples are far beyond full scale, or the weights yield values that are no numbers.
+          InputError: the samples are far beyond full scale, the clip is too long for the memory, or the weights yield
+            values that are no numbers.
         """
         peak = float(np.abs(waveform).max())
         if peak > LOUDEST:
             raise InputError(f"the samples reach {peak:g}, where 1 is full scale")
         # Padded here as the model would pad it: short clips of all lengths share one compiled program.
         missing = max(0, self.config.min_samples - len(waveform))
-        output = _run(self._graph, self._state, np.pad(waveform, (0, missing))[None])
-        clipwise = np.asarray(output.clipwise)
+        try:
+            output = _run(self._graph, self._state, np.pad(waveform, (0, missing))[None])
+            clipwise = np.asarray(output.clipwise)
+        except jax.errors.JaxRuntimeError as error:
+            seconds = len(waveform) / self.config.sample_rate
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{seconds:.1f} s of sound could not be heard, as where memory is short; cut it ({reason})"
+            ) from error
         if not np.isfinite(clipwise).all():
             raise InputError(f"{self.config.name} answers with values that are no numbers: its weights may be damaged")
         return Heard(clipwise[0], None if output.embedding is None else np.asarray(output.embedding)[0])

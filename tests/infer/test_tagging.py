@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import jax
 import numpy as np
 import pytest
 import recipe
@@ -19,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panns_jax import load_model
+from panns_jax.infer import predict
 from panns_jax.infer.tagging import top_tags
 from panns_jax.labels import audioset, numbered
 
@@ -157,6 +159,26 @@ def test_files_that_fail_are_named_at_the_end_and_the_others_done(
     for line, (path, reason) in zip(told.splitlines(), named.items(), strict=True):
         assert line.startswith(f"  {path}: ")
         assert reason in line
+
+
+def test_a_clip_too_long_for_the_memory_is_left_out(
+    main: Any, checkpoint: Path, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    long = tmp_path / "long.wav"
+    soundfile.write(long, recipe.waveform(1, 48000, 32000, 1)[0], 32000)
+    run = predict._run
+
+    def run_in_little_memory(graph: Any, state: Any, waveform: np.ndarray) -> Any:
+        if waveform.shape[1] > 40000:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nMore of it.")
+        return run(graph, state, waveform)
+
+    monkeypatch.setattr(predict, "_run", run_in_little_memory)
+    done = main("tag", long, sound, "--checkpoint", checkpoint)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == str(sound)
+    told = "1.5 s of sound could not be heard, as where memory is short; cut it (RESOURCE_EXHAUSTED: Out of memory"
+    assert f"  {long}: {told}" in done.stderr and "More of it" not in done.stderr
 
 
 @pytest.mark.parametrize("format", ["text", "json", "jsonl", "csv"])
