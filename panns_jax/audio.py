@@ -3,7 +3,7 @@
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -40,7 +40,9 @@ def read_waveform(
     if path.suffix.lower() == ".raw":
         raise InputError(f"{path}: raw samples do not tell their rate and format; convert them to wav")
     try:
-        with soundfile.SoundFile(path) as file:
+        # As bytes on POSIX, where a name need not be text.
+        name: Any = os.fsencode(path) if os.name == "posix" else path
+        with soundfile.SoundFile(name) as file:
             rate = file.samplerate
             # A second more than asked for: the resampler looks ahead.
             mono = _read_mono(file, None if seconds is None else math.ceil((seconds + 1) * rate))

@@ -65,6 +65,7 @@ def _exit(code: int) -> NoReturn:
 
 
 def _guarded(arguments: Sequence[str], prog: str, *, shown: str | None = None) -> int:
+    _replace_closed_streams()
     try:
         with interruptions_not_lost():
             try:
@@ -90,6 +91,13 @@ def _guarded(arguments: Sequence[str], prog: str, *, shown: str | None = None) -
         _drop_output()
         print(f"{shown or prog}: the output cannot be written: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def _replace_closed_streams() -> None:
+    """Without a standard stream, as after `>&-`, Python has None in its place, and the next file takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _drop_output() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import glob
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,7 +137,7 @@ def _require_replaceable(path: Path) -> None:
 
 
 def require_file(path: str | os.PathLike[str], kind: str) -> None:
-    """Checks that there is a file to read.
+    """Checks that there is a file, and that it may be read.
 
     Args:
       path: the file.
@@ -147,14 +148,16 @@ def require_file(path: str | os.PathLike[str], kind: str) -> None:
     """
     path = Path(path)
     try:
-        if not path.exists():
-            raise InputError(f"{path}: there is no such file")
-        if not path.is_file():
-            found = "a folder" if path.is_dir() else "a pipe or device, which cannot be read twice"
-            raise InputError(f"{path}: is {found}, not {kind}")
-        path.open("rb").close()
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: there is no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    found = "a folder" if stat.S_ISDIR(mode) else "a pipe or device, which cannot be read twice"
+    raise InputError(f"{path}: is {found}, not {kind}")
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -11,6 +11,24 @@ from panns_jax.errors import InputError
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _RULE = re.compile(r"[─\-]{8,}")
 
+# What Python and tyro say for programmers, and what it means to whoever typed the option.
+_PLAINLY = (
+    (
+        re.compile(r"error parsing (\S+): invalid literal for int\(\) with base 10: (.*)"),
+        r"\1 must be a whole number, not \2",
+    ),
+    (re.compile(r"error parsing (\S+): could not convert string to float: (.*)"), r"\1 must be a number, not \2"),
+    (
+        re.compile(r"unrecognized options: ((?:[^-][^,]*)(?:, [^-][^,]*)*)$"),
+        r"there is no place for \1: name the files together, before or after the options",
+    ),
+    (re.compile(r"missing value for argument '(\S+)'\. Expected 1 values"), r"\1 needs a value"),
+    (
+        re.compile(r"invalid choice (.*) for argument '(\S+)'\. Expected one of \((.*)\)"),
+        r"\2 must be one of \3, not \1",
+    ),
+)
+
 
 @contextlib.contextmanager
 def told_in_a_sentence(prog: str) -> Iterator[None]:
@@ -48,4 +66,10 @@ def _sentence(box: str) -> str:
         elif not text.startswith(" " * 8):  # the help on an option stands below it, further in
             parts[-1].append(text.strip())
     told = [" ".join(part) for part in parts if part and not part[0].startswith(("For full helptext", "Argument help"))]
-    return "; ".join(part[:1].lower() + part[1:].rstrip(".:") for part in told)
+    return "; ".join(_plainly(part[:1].lower() + part[1:].rstrip(".:")) for part in told)
+
+
+def _plainly(sentence: str) -> str:
+    for pattern, words in _PLAINLY:
+        sentence = pattern.sub(words, sentence)
+    return sentence

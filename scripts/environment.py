@@ -127,7 +127,7 @@ def _state_file(folder: Path) -> Path:
 def _fingerprint() -> str:
     # The place counts too: an editable installation points to it.
     asked = (ROOT / "pyproject.toml").read_bytes()
-    return hashlib.sha256(b"\0".join([str(ROOT).encode(), PYTHON.encode(), asked])).hexdigest()
+    return hashlib.sha256(b"\0".join([os.fsencode(ROOT), PYTHON.encode(), asked])).hexdigest()
 
 
 def _made(folder: Path) -> State:

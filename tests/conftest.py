@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the tests' own processes inherit it, and the following
 # What takes long to compile is compiled once for all tests.
@@ -55,3 +56,18 @@ def full_disk() -> Callable[[int], contextlib.AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return full
+
+
+@pytest.fixture(scope="session")
+def demo_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model as `panns-jax convert` writes it, with weights that answer differently to different sounds."""
+    # Imported here, so that the hook above has its say.
+    from weights import arbitrary
+
+    from panns_jax.models.registry import model_config
+    from panns_jax.pretrained.native import Provenance, write_native
+
+    config = model_config("DemoCnn")
+    file = tmp_path_factory.mktemp("checkpoint") / "demo.safetensors"
+    write_native(file, config, arbitrary(config), Provenance(file="demo.pth", sha256="0" * 64, licence="MIT"))
+    return file

@@ -1,5 +1,7 @@
 """`panns-jax` as a shell sees it: exit codes, sentences, pipes, interruption."""
 
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -11,15 +13,11 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pytest
 import recipe
 import soundfile
-from flax import nnx
 
 from panns_jax.cli import TASKS, main
-from panns_jax.models.registry import create_model
-from panns_jax.pretrained.native import Provenance, write_native
 
 COMMAND = [sys.executable, "-m", "panns_jax"]
 
@@ -36,22 +34,24 @@ def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[
     )
 
 
-def refused(*arguments: object, **environment: str) -> str:
-    """The one sentence with which the command refuses bad input."""
-    done = run(*arguments, **environment)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("python -m panns_jax: ")
-    return done.stderr.removeprefix("python -m panns_jax: ").rstrip("\n")
+def refused(*arguments: str) -> str:
+    """The one sentence with which the command, run in this process, refuses bad input."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main(arguments, prog="python -m panns_jax")
+    assert (end.value.code, out.getvalue()) == (2, ""), err.getvalue()
+    return the_sentence(err.getvalue())
+
+
+def the_sentence(shown: str) -> str:
+    assert shown.count("\n") == 1, shown
+    assert shown.startswith("python -m panns_jax: ")
+    return shown.removeprefix("python -m panns_jax: ").rstrip("\n")
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = create_model("DemoCnn", rngs=nnx.Rngs(0))
-    arrays = {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(nnx.state(model))}
-    file = tmp_path_factory.mktemp("checkpoint") / "demo.safetensors"
-    write_native(file, model.config, arrays, Provenance(file="demo.pth", sha256="0" * 64, licence="MIT"))
-    return file
+def checkpoint(demo_checkpoint: Path) -> Path:
+    return demo_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +112,18 @@ def test_the_installed_command_is_the_module():
         (["--tag"], "there is no task '--tag'; did you mean 'tag'?"),
         (["tag"], "name at least one sound file"),
         (["tag", "nowhere.wav"], "nowhere.wav: there is no such file"),
-        (["tag", "x.wav", "--top", "many"], "error parsing --top: invalid literal for int() with base 10: 'many'"),
+        (["tag", "x.wav", "--top", "many"], "--top must be a whole number, not 'many'"),
         (["tag", "x.wav", "--top", "0"], "--top must be at least 1, not 0"),
-        (["tag", "x.wav", "--top"], "missing value for argument '--top'"),
+        (["tag", "x.wav", "--top"], "--top needs a value"),
         (["tag", "x.wav", "--tpo", "3"], "unrecognized options: --tpo, 3; perhaps you meant: --top"),
-        (["tag", "x.wav", "--format", "xml"], "invalid choice 'xml' for argument '--format'"),
+        (["tag", "x.wav", "--format", "xml"], "--format must be one of 'text', 'json', 'jsonl', 'csv', not 'xml'"),
+        (["tag", "x.wav", "--top", "3", "y.wav"], "there is no place for y.wav: name the files together"),
+        (
+            ["pack", "--csv", "x", "--audios", "x", "--out", "x", "--clip-seconds", "x"],
+            "--clip-seconds must be a number, not 'x'",
+        ),
         (["embed", "x.wav"], "missing from python -m panns_jax embed: --out"),
-        (["embed", "x.wav", "--out", "x.npy"], "--out must end in .h5 or .hdf5, not as 'x.npy'"),
+        (["embed", "x.wav", "--out", "x.npy"], "--out must end in .h5 or .hdf5, got 'x.npy'"),
         (["convert"], "missing from python -m panns_jax convert: SRC"),
     ],
 )
@@ -147,8 +152,9 @@ def test_a_path_that_cannot_be_looked_at_is_named(capsys, arguments: list[str]):
 
 @pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"COLUMNS": "30"}, {"FORCE_COLOR": "1"}])
 def test_the_sentence_does_not_depend_on_the_terminal(environment: dict[str, str]):
-    expected = "unrecognized options: --zzz (see python -m panns_jax tag --help)"
-    assert refused("tag", "x.wav", "--zzz", **environment) == expected
+    done = run("tag", "x.wav", "--zzz", **environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert the_sentence(done.stderr) == "unrecognized options: --zzz (see python -m panns_jax tag --help)"
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,7 @@ def test_the_sentence_does_not_depend_on_the_terminal(environment: dict[str, str
 def test_options_may_be_spelt_with_hyphens_or_underscores(arguments: list[str], option: str):
     spelt = [refused(*arguments, f"--{option.format(between)}", "never") for between in "-_"]
     for sentence in spelt:
-        assert sentence.startswith(f"error parsing --{option.format('-')}: ")
+        assert sentence.startswith(f"--{option.format('-')} must be a ")
 
 
 # Pipes and interruption
@@ -268,6 +274,16 @@ def test_results_stay_in_their_file_while_the_terminal_shows_progress(checkpoint
     assert len(rows) == 1 + 2 * 2
     assert b"2/2" in shown
     assert b"probability" not in shown
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closed streams as POSIX shells leave them")
+@pytest.mark.parametrize(("arguments", "code"), [("--help", 0), ("tag nowhere.wav", 2)])
+def test_closed_standard_streams_are_no_fault(arguments: str, code: int):
+    command = f"{shlex.join(COMMAND)} {arguments}"
+    closed = subprocess.run(["bash", "-c", f"{command} <&- >&-"], stderr=subprocess.PIPE, text=True)
+    assert closed.returncode == code
+    assert closed.stderr.count("\n") == (code != 0) and "Traceback" not in closed.stderr
+    assert subprocess.run(["bash", "-c", f"{command} <&- >&- 2>&-"]).returncode == code
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full of Linux")

@@ -71,6 +71,21 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with pip and nothing else, which takes seconds to make."""
+    folder = tmp_path_factory.mktemp("environment") / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    return folder
+
+
+@pytest.fixture
+def checkout_with_environment(checkout: Path, bare_environment: Path) -> Path:
+    """The same with an environment in which nothing has been installed yet."""
+    shutil.copytree(bare_environment, checkout / ".venv", symlinks=True)
+    return checkout
+
+
 def start(checkout: Path, *arguments: str) -> "subprocess.Popen[str]":
     variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PANNS_JAX_VENV")}
     return subprocess.Popen(
@@ -165,7 +180,10 @@ def test_the_environment_is_made_once_and_made_anew_when_the_project_asks_for_so
     assert "Making a virtual environment" in fourth.stderr
 
 
-def test_what_pip_cannot_install_ends_in_a_sentence_that_names_its_log_and_is_tried_again(checkout: Path) -> None:
+def test_what_pip_cannot_install_ends_in_a_sentence_that_names_its_log_and_is_tried_again(
+    checkout_with_environment: Path,
+) -> None:
+    checkout = checkout_with_environment
     (checkout / "broken").touch()
     failed = run(checkout)
     last = failed.stderr.splitlines()[-1]
@@ -188,7 +206,8 @@ def test_a_folder_of_someone_elses_is_left_alone(checkout: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="process groups are killed as POSIX does")
-def test_an_installation_that_was_killed_is_not_taken_for_finished(checkout: Path) -> None:
+def test_an_installation_that_was_killed_is_not_taken_for_finished(checkout_with_environment: Path) -> None:
+    checkout = checkout_with_environment
     (checkout / "hold").touch()
     process = start(checkout)
     wait_for(lambda: builds(checkout) == 1)
@@ -201,7 +220,8 @@ def test_an_installation_that_was_killed_is_not_taken_for_finished(checkout: Pat
 
 
 @pytest.mark.slow
-def test_two_set_ups_at_once_install_once(checkout: Path) -> None:
+def test_two_set_ups_at_once_install_once(checkout_with_environment: Path) -> None:
+    checkout = checkout_with_environment
     (checkout / "hold").touch()
     first = start(checkout)
     wait_for(lambda: builds(checkout) == 1)

@@ -29,7 +29,7 @@ class Index:
     full_train.h5 is made of balanced_train.h5 and the 41 unbalanced_train_partNN.h5.
     """
 
-    files: tyro.conf.Positional[tuple[Path, ...]]
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...", help_behavior_hint="")]
     """Waveforms files, or index files to combine."""
     out: Path
     """The index file to write, such as WORKSPACE/hdf5s/indexes/balanced_train.h5."""

@@ -1,6 +1,7 @@
 """`panns-jax embed`: one vector per sound file, in an HDF5 file."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ class Embed(SoundFiles):
           InputError: an option cannot be used, the model makes no embedding, or no file could be read.
         """
         if self.out.suffix.lower() not in (".h5", ".hdf5"):
-            raise InputError(f"--out must end in .h5 or .hdf5, not as {self.out.name!r}")
+            raise InputError(f"--out must end in .h5 or .hdf5, got {self.out.name!r}")
         require_parent(self.out)
         predictor = self.load()
         width = predictor.config.embedding_dim
@@ -62,5 +63,5 @@ class _Table:
         row = len(self._names)
         self._names.resize(row + 1, axis=0)
         self._vectors.resize(row + 1, axis=0)
-        self._names[row] = str(clip.path)
+        self._names[row] = os.fsencode(clip.path)  # as bytes: a name need not be text
         self._vectors[row] = clip.heard.embedding

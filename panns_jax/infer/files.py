@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from panns_jax.errors import InputError
+from panns_jax.files import require_file
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from panns_jax.execute import Outcome
     from panns_jax.infer.predict import Heard, Predictor
 
@@ -34,12 +33,13 @@ class SoundFiles:
         """The model of the options, once it is known that there is something to hear.
 
         Raises:
-          InputError: no file is named, none exists, or the model cannot be loaded.
+          InputError: no file is named, none can be read, or the model cannot be loaded.
         """
         if not self.files:
             raise InputError("name at least one sound file")
-        if not any(path.exists() for path in self.files):
-            raise _nothing_heard([f"{path}: there is no such file" for path in self.files])
+        failures = [failure for path in self.files if (failure := _failure(path))]
+        if len(failures) == len(self.files):
+            raise _nothing_heard(failures)
         from panns_jax.infer.predict import load_predictor
 
         return load_predictor(self.model, self.checkpoint)
@@ -57,10 +57,9 @@ class Clip:
 class Hearing:
     """The clips of `hear_files`, in order, and the files that failed so far."""
 
-    def __init__(self, outcomes: "Iterator[Outcome[Path, np.ndarray]]", predictor: "Predictor") -> None:
+    def __init__(self, outcomes: "Iterator[Outcome[Path, Clip]]") -> None:
         self.failures: list[str] = []
         self._outcomes = outcomes
-        self._predictor = predictor
         self._done = 0
 
     def __iter__(self) -> Iterator[Clip]:
@@ -68,13 +67,8 @@ class Hearing:
             if outcome.result is None:
                 self.failures.append(str(outcome.failure))
                 continue
-            try:
-                heard = self._predictor.hear(outcome.result)
-            except InputError as error:
-                self.failures.append(f"{outcome.item}: {error}")
-                continue
             self._done += 1
-            yield Clip(outcome.item, len(outcome.result) / self._predictor.config.sample_rate, heard)
+            yield outcome.result
 
     def report(self) -> int:
         """Names the files that failed on standard error, and gives the command's exit code.
@@ -101,16 +95,35 @@ def hear_files(files: Sequence[Path], predictor: "Predictor", *, task: str) -> G
     ...     exit_code = hearing.report()
 
     Args:
-      files: sound files; those that cannot be read are left out and remembered.
+      files: sound files; those that cannot be used are left out and remembered.
       predictor: the model.
       task: what the progress bar is headed with.
     """
-    from panns_jax.audio import read_waveform
     from panns_jax.execute import for_each
 
-    read = functools.partial(read_waveform, sample_rate=predictor.config.sample_rate)
-    with for_each(read, files, workers=0, task=task, unit="files") as outcomes:
-        yield Hearing(outcomes, predictor)
+    hear = functools.partial(_hear, predictor=predictor)
+    with for_each(hear, files, workers=0, task=task, unit="files") as outcomes:
+        yield Hearing(outcomes)
+
+
+def _hear(path: Path, predictor: "Predictor") -> Clip:
+    from panns_jax.audio import read_waveform
+
+    waveform = read_waveform(path, predictor.config.sample_rate)
+    try:
+        heard = predictor.hear(waveform)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Clip(path, len(waveform) / predictor.config.sample_rate, heard)
+
+
+def _failure(path: Path) -> str | None:
+    """Why a file cannot be read, as far as a look at it tells."""
+    try:
+        require_file(path, "a sound file")
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _nothing_heard(failures: Sequence[str]) -> InputError:

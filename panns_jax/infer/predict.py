@@ -1,12 +1,14 @@
 """A model ready to hear one clip after another."""
 
 import dataclasses
+import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from panns_jax.errors import InputError
 from panns_jax.models.config import ModelConfig, Output
@@ -33,7 +35,7 @@ class Heard:
 
 
 class Predictor:
-    """Runs a model on whole clips; compiled once for each length of clip.
+    """Runs a model on whole clips; compiled once for each length of clip, whichever model of the kind.
 
     The model is to be in evaluation mode, as `load_model` returns it. A clip is neither cut nor padded (but for clips
     shorter than `config.min_samples`): the answer is the published one.
@@ -41,23 +43,37 @@ class Predictor:
 
     def __init__(self, model: Model) -> None:
         self.config: ModelConfig = model.config
-        graph, self._state = nnx.split(model)
-        self._run = jax.jit(lambda state, waveform: nnx.merge(graph, state)(waveform))
+        self._graph, self._state = nnx.split(model)
 
     def hear(self, waveform: Float[np.ndarray, " samples"]) -> Heard:
         """Runs the model on one clip, in [-1, 1] at `config.sample_rate`.
 
         Raises:
-          InputError: the samples are far beyond full scale, or the weights yield values that are no numbers.
+          InputError: the samples are far beyond full scale, the clip is too long for the memory, or the weights yield
+            values that are no numbers.
         """
         peak = float(np.abs(waveform).max())
         if peak > LOUDEST:
             raise InputError(f"the samples reach {peak:g}, where 1 is full scale")
-        output: Output = self._run(self._state, waveform[None])
-        clipwise = np.asarray(output.clipwise)
+        # Padded here as the model would pad it: short clips of all lengths share one compiled program.
+        missing = max(0, self.config.min_samples - len(waveform))
+        try:
+            output = _run(self._graph, self._state, np.pad(waveform, (0, missing))[None])
+            clipwise = np.asarray(output.clipwise)
+        except jax.errors.JaxRuntimeError as error:
+            seconds = len(waveform) / self.config.sample_rate
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{seconds:.1f} s of sound could not be heard, as where memory is short; cut it ({reason})"
+            ) from error
         if not np.isfinite(clipwise).all():
             raise InputError(f"{self.config.name} answers with values that are no numbers: its weights may be damaged")
         return Heard(clipwise[0], None if output.embedding is None else np.asarray(output.embedding)[0])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(graph: nnx.GraphDef[Model], state: Any, waveform: Float[Array | np.ndarray, "1 samples"]) -> Output:
+    return nnx.merge(graph, state)(waveform)
 
 
 def load_predictor(model: str | None, checkpoint: Path | None) -> Predictor:

@@ -52,12 +52,12 @@ class Model(nnx.Module):
           Probabilities, embedding and, where the head has them, frames.
 
         Raises:
-          ValueError: the waveform is not (batch, samples), has no samples, or is not floating point; or random numbers
-            are needed and `rngs` was not given.
+          ValueError: the waveform is not (batch, samples), has no samples, or is not floating point; `mixup_lambda`
+            is not half as long as the batch; or random numbers are needed and `rngs` was not given.
         """
         x = pad_to(_checked(waveform), self.config.min_samples)
         self._require_rngs(rngs)
-        blend = None if mixup_lambda is None else jnp.asarray(mixup_lambda)
+        blend = None if mixup_lambda is None else _weights(mixup_lambda)
         if blend is not None and self.config.mixup == "waveform":
             x, blend = mixup(x, blend), None
         logmel = self._logmel(x, blend, rngs) if self.config.body.reads_logmel else None
@@ -84,6 +84,13 @@ def _draws(module: nnx.Module) -> bool:
     if isinstance(module, nnx.Dropout):
         return not module.deterministic and module.rate > 0
     return isinstance(module, SpecAugment) and not module.deterministic
+
+
+def _weights(given: ArrayLike) -> Float[Array, " pairs"]:
+    weights = jnp.asarray(given, jnp.float32)
+    if weights.ndim != 1:
+        raise ValueError(f"mixup_lambda must be (pairs,), a weight per pair of clips, got shape {weights.shape}")
+    return weights
 
 
 def _checked(given: ArrayLike) -> Float[Array, "batch samples"]:

@@ -28,8 +28,8 @@ _ROWS = (
         body=dataclasses.replace(CNN14, dropout=0.0),
         head=ClipHead(embedding_dim=2048),
     ),
-    # Ours: small enough to be trained on two cores in minutes, on clips of two seconds (scripts/demo.py). These have 101
-    # frames, of which the paper's stripes would leave too little.
+    # Ours: small enough to be trained on two cores in minutes, on clips of two seconds (scripts/demo.py). These have
+    # 101 frames, of which the paper's stripes would leave too little.
     ModelConfig(
         name="DemoCnn",
         frontend=dataclasses.replace(MEL_32K, hop_size=640),
@@ -76,17 +76,18 @@ def model_config(name: str) -> ModelConfig:
     return REGISTRY[name]
 
 
-def create_model(name: str | ModelConfig, *, num_classes: int | None = None, rngs: nnx.Rngs) -> Model:
+def create_model(name: str, *, num_classes: int = 527, rngs: nnx.Rngs) -> Model:
     """A model with fresh weights, in training mode as nnx modules are.
 
+    A config of one's own is made a model by `Model(config, rngs=rngs)`.
+
     Args:
-      name: one of `list_models()`, or a config of one's own.
-      num_classes: number of outputs; 527, or as many as the config has labels, by default. Where it is another number,
-        the classes are numbered until someone names them.
+      name: one of `list_models()`, or of `list_models(ours=True)`.
+      num_classes: number of outputs. 527 are those of AudioSet, others are numbered until someone
+        names them.
       rngs: source of the initial weights (Xavier-uniform; zero biases).
 
     Raises:
       InputError: there is no such model, or `num_classes` is less than 1.
     """
-    config = name if isinstance(name, ModelConfig) else model_config(name)
-    return Model(config if num_classes is None else config.with_classes(num_classes), rngs=rngs)
+    return Model(model_config(name).with_classes(num_classes), rngs=rngs)

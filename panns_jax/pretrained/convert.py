@@ -17,13 +17,13 @@ class Convert:
     run."""
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SRC.pth")]
-    """the checkpoint"""
+    """The checkpoint."""
     destination: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST.safetensors")]
-    """the file to write"""
-    model: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """name of the model; needed only where neither the file's name nor its contents tell"""
+    """The file to write."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
+    """Name of the model; needed only where neither the file's name nor its contents tell."""
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """replace DST if it exists"""
+    """Replace DST if it exists."""
 
     def run(self) -> int:
         from panns_jax.pretrained.native import SUFFIX, is_native

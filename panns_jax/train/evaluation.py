@@ -57,7 +57,7 @@ class Evaluate:
     """A .pth file, a converted .safetensors file, or a folder of training checkpoints, of which the newest is taken."""
     index: Path
     """The index file, such as WORKSPACE/hdf5s/indexes/eval.h5."""
-    model: str | None = None
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """Name of the model, where the checkpoint does not tell."""
     batch_size: int = 32
     """Clips at a time; changes the speed, not the result."""
@@ -67,7 +67,7 @@ class Evaluate:
     """How the scores are printed: a table, one JSON object, or a line per class."""
     classes: Literal["present", "all"] = "present"
     """Which classes are listed: those that some clip carries, or all."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Write the scores there instead of printing them."""
 
     def run(self) -> int:

@@ -17,7 +17,6 @@ from panns_jax.data.pipeline import to_float
 from panns_jax.errors import InputError
 from panns_jax.models.config import ModelConfig, Output
 from panns_jax.models.model import Model
-from panns_jax.models.registry import create_model
 from panns_jax.pretrained.rules import abstract_model
 
 Weights = dict[str, Any]
@@ -101,7 +100,7 @@ def abstract_state(config: ModelConfig, optimizer: optax.GradientTransformation,
 
 def _fresh_state(config: ModelConfig, optimizer: optax.GradientTransformation, seed: int) -> Callable[[], TrainState]:
     def fresh() -> TrainState:
-        model = create_model(config, rngs=nnx.Rngs(seed))
+        model = Model(config, rngs=nnx.Rngs(seed))
         params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
         batch_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
         return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))

@@ -1,4 +1,4 @@
-"""A converted checkpoint, sound files of all kinds, and the command itself."""
+"""A checkpoint, sound files of all kinds, and the command itself."""
 
 import os
 import subprocess
@@ -7,49 +7,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 import recipe
-from flax import nnx
+import soundfile
 
-from panns_jax import cli
-from panns_jax.models.registry import create_model
-from panns_jax.pretrained.native import Provenance, write_native
+from panns_jax import cli, load_model
+from panns_jax.audio import read_waveform
+from panns_jax.infer.predict import Heard
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model as `panns-jax convert` writes it, with weights that answer differently to different sounds."""
-    model: Any = create_model("DemoCnn", rngs=nnx.Rngs(0))
-    for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.BatchStat)):
-        leaf.set_value(jnp.full(leaf.shape, 0.0 if path[-1] == "mean" else 0.3))
-    model.bn0.mean.set_value(jnp.full(64, -30.0))
-    model.bn0.var.set_value(jnp.full(64, 200.0))
-    arrays = {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(nnx.state(model))}
-    file = tmp_path_factory.mktemp("checkpoint") / "demo.safetensors"
-    write_native(file, model.config, arrays, Provenance(file="demo.pth", sha256="0" * 64, licence="MIT"))
-    return file
+def checkpoint(demo_checkpoint: Path) -> Path:
+    return demo_checkpoint
 
 
 @pytest.fixture(scope="session")
-def command() -> Command:
-    """Runs `panns-jax` in a process of its own."""
+def by_hand(checkpoint: Path) -> Callable[[Path], Heard]:
+    """What the model of the checkpoint makes of a file, without the code of the commands."""
+    model: Any = load_model(checkpoint=checkpoint)
+    run = jax.jit(model)
 
-    def run(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        program = [sys.executable, "-m", "panns_jax", *map(str, arguments)]
-        environment = {**os.environ, "PYTHONWARNINGS": "error"}
-        return subprocess.run(program, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+    def hear(path: Path) -> Heard:
+        waveform = read_waveform(path, model.config.sample_rate)
+        missing = max(0, model.config.min_samples - len(waveform))
+        output = run(np.pad(waveform, (0, missing))[None])
+        return Heard(np.asarray(output.clipwise[0]), np.asarray(output.embedding[0]))
 
-    return run
+    return hear
 
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second of stereo sound at 44.1 kHz."""
-    soundfile = pytest.importorskip("soundfile")
     file = tmp_path_factory.mktemp("sound") / "sound.wav"
     soundfile.write(file, recipe.waveform(2, 44100, 44100, 3).T, 44100)
     return file
@@ -57,7 +50,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def main(capfd: pytest.CaptureFixture[str]) -> Command:
-    """The same in this process, for the many cases that differ in an argument only."""
+    """Runs `panns-jax` in this process."""
 
     def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
         capfd.readouterr()
@@ -66,5 +59,17 @@ def main(capfd: pytest.CaptureFixture[str]) -> Command:
         assert isinstance(exit.value.code, int)
         out, err = capfd.readouterr()
         return subprocess.CompletedProcess("panns-jax", exit.value.code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """The same in a process of its own, where warnings are errors."""
+
+    def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+        program = [sys.executable, "-m", "panns_jax", *map(str, arguments)]
+        environment = {**os.environ, "PYTHONWARNINGS": "error"}
+        return subprocess.run(program, capture_output=True, text=True, env=environment, timeout=120)
 
     return run

@@ -3,10 +3,15 @@
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
+import jax
 import numpy as np
 import pytest
 import recipe
@@ -15,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panns_jax import load_model
-from panns_jax.audio import read_waveform
+from panns_jax.infer import predict
 from panns_jax.infer.tagging import top_tags
 from panns_jax.labels import audioset, numbered
 
@@ -29,24 +34,19 @@ SUBTYPES = {
 }
 
 
-def by_hand(path: Path, checkpoint: Path) -> np.ndarray:
-    model = load_model(checkpoint=checkpoint)
-    return np.asarray(model(read_waveform(path, model.config.sample_rate)[None]).clipwise[0])
-
-
-def test_text_is_the_top_ten_and_the_shape_of_the_embedding(command: Any, checkpoint: Path, sound: Path):
+def test_text_is_the_top_ten_and_the_shape_of_the_embedding(command: Any, by_hand: Any, checkpoint: Path, sound: Path):
     done = command("tag", sound, "--checkpoint", checkpoint)
     assert (done.returncode, done.stderr) == (0, "")
-    clipwise = by_hand(sound, checkpoint)
+    clipwise = by_hand(sound).clipwise
     top = np.argsort(-clipwise)[:10]
     expected = [f"{audioset()[i]}: {clipwise[i]:.3f}" for i in top]
     assert done.stdout.splitlines() == [*expected, "embedding: (128,)"]
 
 
-def test_json_tells_everything_about_every_file(command: Any, checkpoint: Path, sound: Path, tmp_path: Path):
+def test_json_tells_everything_about_every_file(main: Any, by_hand: Any, checkpoint: Path, sound: Path, tmp_path: Path):
     other = tmp_path / "Vögel 鳥.wav"
     soundfile.write(other, recipe.waveform(1, 16000, 8000, 5)[0], 8000)
-    done = command("tag", sound, other, "--checkpoint", checkpoint, "--format", "json", "--top", 3)
+    done = main("tag", sound, other, "--checkpoint", checkpoint, "--format", "json", "--top", 3)
     assert done.returncode == 0
     records = json.loads(done.stdout)
     assert [record["file"] for record in records] == [str(sound), str(other)]
@@ -54,7 +54,7 @@ def test_json_tells_everything_about_every_file(command: Any, checkpoint: Path, 
     for record, path in zip(records, (sound, other), strict=True):
         assert set(record) == {"file", "duration", "tags", "embedding_dim"}
         assert record["embedding_dim"] == 128
-        clipwise = by_hand(path, checkpoint)
+        clipwise = by_hand(path).clipwise
         assert [tag["index"] for tag in record["tags"]] == list(np.argsort(-clipwise)[:3])
         for tag in record["tags"]:
             assert tag["label"] == audioset().names[tag["index"]]
@@ -90,7 +90,7 @@ def test_all_formats_say_the_same(main: Any, checkpoint: Path, sound: Path, tmp_
 
 
 @pytest.mark.parametrize("kind", list(SUBTYPES))
-def test_any_format_rate_and_channel_count_is_heard(kind: str, command: Any, checkpoint: Path, tmp_path: Path):
+def test_any_format_rate_and_channel_count_is_heard(kind: str, main: Any, checkpoint: Path, tmp_path: Path):
     rates = (8000, 16000, 44100) if kind == "mp3" else (8000, 11025, 22050, 32000, 44100, 48000, 96000)
     files = []
     for i, subtype in enumerate(SUBTYPES[kind]):
@@ -99,7 +99,7 @@ def test_any_format_rate_and_channel_count_is_heard(kind: str, command: Any, che
             sound = recipe.waveform(1, rate, rate, 1).T.repeat(channels, axis=1)
             files.append(tmp_path / f"{subtype}_{channels}_{rate}.{kind}")
             soundfile.write(files[-1], sound, rate, subtype=subtype)
-    done = command("tag", *files, "--checkpoint", checkpoint, "--format", "json", "--top", 527)
+    done = main("tag", *files, "--checkpoint", checkpoint, "--format", "json", "--top", 527)
     assert done.returncode == 0, done.stderr
     records = json.loads(done.stdout)
     assert [record["file"] for record in records] == [str(file) for file in files]
@@ -122,23 +122,23 @@ def test_channels_are_heard_as_their_mean(main: Any, checkpoint: Path, tmp_path:
     assert [tag["probability"] for tag in stereo["tags"]] == pytest.approx([tag["probability"] for tag in mono["tags"]])
 
 
-@pytest.mark.parametrize("samples", [1, 2, 100])
-@pytest.mark.parametrize("rate", [8000, 96000])
-def test_a_clip_may_be_as_short_as_one_sample(samples: int, rate: int, main: Any, checkpoint: Path, tmp_path: Path):
-    file = tmp_path / "short.wav"
-    soundfile.write(file, np.full(samples, 0.5), rate)
-    done = main("tag", file, "--checkpoint", checkpoint, "--format", "jsonl")
+def test_a_clip_may_be_as_short_as_one_sample(main: Any, by_hand: Any, checkpoint: Path, tmp_path: Path):
+    files = []
+    for samples in (1, 2, 100):
+        for rate in (8000, 96000):
+            files.append(tmp_path / f"{samples}_{rate}.wav")
+            soundfile.write(files[-1], np.full(samples, 0.5), rate)
+    done = main("tag", *files, "--checkpoint", checkpoint, "--format", "jsonl")
     assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
-    assert 0 < record["duration"] <= 0.02
-    clipwise = by_hand(file, checkpoint)
-    assert [tag["probability"] for tag in record["tags"]] == pytest.approx(
-        sorted(clipwise, reverse=True)[:10], abs=1e-5
-    )
+    for file, line in zip(files, done.stdout.splitlines(), strict=True):
+        record = json.loads(line)
+        assert 0 < record["duration"] <= 0.02
+        expected = sorted(by_hand(file).clipwise, reverse=True)[:10]
+        assert [tag["probability"] for tag in record["tags"]] == pytest.approx(expected, abs=1e-5)
 
 
 def test_files_that_fail_are_named_at_the_end_and_the_others_done(
-    command: Any, checkpoint: Path, sound: Path, tmp_path: Path
+    main: Any, checkpoint: Path, sound: Path, tmp_path: Path
 ):
     noise = tmp_path / "noise.mp3"
     noise.write_bytes(b"this is no sound" * 100)
@@ -147,15 +147,38 @@ def test_files_that_fail_are_named_at_the_end_and_the_others_done(
     loud = tmp_path / "loud.wav"
     soundfile.write(loud, np.full(8000, 1e30), 32000, subtype="DOUBLE")
     missing = tmp_path / "missing.wav"
-    done = command("tag", missing, sound, noise, tmp_path, sound, empty, loud, "--checkpoint", checkpoint)
+    overlong = tmp_path / ("x" * 300)
+    done = main("tag", missing, sound, noise, tmp_path, sound, empty, loud, overlong, "--checkpoint", checkpoint)
     assert done.returncode == 1
     assert done.stdout.count("embedding: (128,)") == 2
     assert "Traceback" not in done.stderr
-    told = done.stderr[done.stderr.index("left out 5 of 7 files:") :].splitlines()[1:]
+    bar, told = done.stderr.split("left out 6 of 8 files:\n")
+    assert "8/8" in bar and "6 failed" in bar
     reasons = ("there is no such file", "cannot be read as sound", "is a folder", "holds no samples", "reach 1e+30")
-    for line, path, reason in zip(told, (missing, noise, tmp_path, empty, loud), reasons, strict=True):
+    named = {**dict(zip((missing, noise, tmp_path, empty, loud), reasons, strict=True)), overlong: "name too long"}
+    for line, (path, reason) in zip(told.splitlines(), named.items(), strict=True):
         assert line.startswith(f"  {path}: ")
         assert reason in line
+
+
+def test_a_clip_too_long_for_the_memory_is_left_out(
+    main: Any, checkpoint: Path, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    long = tmp_path / "long.wav"
+    soundfile.write(long, recipe.waveform(1, 48000, 32000, 1)[0], 32000)
+    run = predict._run
+
+    def run_in_little_memory(graph: Any, state: Any, waveform: np.ndarray) -> Any:
+        if waveform.shape[1] > 40000:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nMore of it.")
+        return run(graph, state, waveform)
+
+    monkeypatch.setattr(predict, "_run", run_in_little_memory)
+    done = main("tag", long, sound, "--checkpoint", checkpoint)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == str(sound)
+    told = "1.5 s of sound could not be heard, as where memory is short; cut it (RESOURCE_EXHAUSTED: Out of memory"
+    assert f"  {long}: {told}" in done.stderr and "More of it" not in done.stderr
 
 
 @pytest.mark.parametrize("format", ["text", "json", "jsonl", "csv"])
@@ -178,6 +201,7 @@ def test_nothing_is_printed_where_every_file_fails(format: str, main: Any, check
         (("--top", "0"), "--top must be at least 1, not 0"),
         (("--top", "-3"), "--top must be at least 1, not -3"),
         (("--checkpoint", "nowhere.pth"), "nowhere.pth: there is no such file"),
+        (("--checkpoint", "x" * 300), "xxx: cannot be read: File name too long"),
         (("--model", "Cnn41"), "there is no model 'Cnn41'; did you mean Cnn14"),
         ((), "Cnn14 needs a checkpoint"),
         (("--model", "Cnn6"), "Cnn6 needs a checkpoint"),
@@ -209,15 +233,29 @@ def test_a_published_checkpoint_is_taken_as_it_is(main: Any, checkpoint: Path, s
     assert of_pth.stdout == main("tag", sound, "--checkpoint", checkpoint).stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems where names are text")
+def test_a_file_may_have_a_name_that_is_no_text(main: Any, checkpoint: Path, sound: Path, tmp_path: Path):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    shutil.copy(sound, os.fsdecode(name))
+    tagged = main("tag", os.fsdecode(name), sound, "--checkpoint", checkpoint)
+    assert tagged.returncode == 0, tagged.stderr
+    assert tagged.stdout.splitlines()[0] == f"{tmp_path}/caf\\udce9.wav"
+    done = main("embed", os.fsdecode(name), "--out", tmp_path / "x.h5", "--checkpoint", checkpoint)
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "x.h5") as file:
+        names: Any = file["name"]
+        assert names[0] == name
+
+
 def test_top_is_cut_to_the_number_of_classes(main: Any, checkpoint: Path, sound: Path):
     done = main("tag", sound, "--checkpoint", checkpoint, "--top", 10_000)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 527 + 1
 
 
-def test_one_file_has_no_heading_and_no_progress_bar_and_several_have_both(command: Any, checkpoint: Path, sound: Path):
-    one = command("tag", sound, "--checkpoint", checkpoint)
-    several = command("tag", sound, sound, "--checkpoint", checkpoint)
+def test_one_file_has_no_heading_and_no_progress_bar_and_several_have_both(main: Any, checkpoint: Path, sound: Path):
+    one = main("tag", sound, "--checkpoint", checkpoint)
+    several = main("tag", sound, sound, "--checkpoint", checkpoint)
     assert str(sound) not in one.stdout
     assert several.stdout == f"{sound}\n{one.stdout}\n{sound}\n{one.stdout}"
     assert one.stderr == ""
@@ -240,22 +278,19 @@ def test_top_tags_are_the_most_probable_in_order(clipwise: list[float], top: int
         assert np.float32(tag.probability) == probabilities[tag.index]
 
 
-def test_real_recordings_are_heard(command: Any, checkpoint: Path):
-    folder = Path("/usr/share/sounds")
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".wav", ".oga", ".ogg"))[:20]
+def test_real_recordings_are_heard(main: Any, checkpoint: Path):
+    files = sorted(Path("/usr/share/sounds").rglob("*.og[ag]"))[::20]
     if not files:
         pytest.skip("no sounds installed (Debian: sound-theme-freedesktop)")
-    done = command("tag", *files, "--checkpoint", checkpoint, "--format", "jsonl")
+    done = main("tag", *files, "--checkpoint", checkpoint, "--format", "jsonl")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(files)
 
 
-def test_synthesised_speech_is_heard(command: Any, checkpoint: Path, tmp_path: Path):
-    import subprocess
-
+def test_synthesised_speech_is_heard(main: Any, checkpoint: Path, tmp_path: Path):
     espeak = shutil.which("espeak-ng") or shutil.which("espeak")
     if espeak is None:
         pytest.skip("espeak-ng is not installed")
     subprocess.run([espeak, "-w", str(tmp_path / "speech.wav"), "a test of speech"], check=True)
-    done = command("tag", tmp_path / "speech.wav", "--checkpoint", checkpoint)
+    done = main("tag", tmp_path / "speech.wav", "--checkpoint", checkpoint)
     assert done.returncode == 0, done.stderr

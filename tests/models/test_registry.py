@@ -1,6 +1,7 @@
 """Models by name, and models as data."""
 
 import dataclasses
+import inspect
 import json
 from typing import Any
 
@@ -42,6 +43,14 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, hint: str):
 def test_a_model_has_at_least_one_class(num_classes: int):
     with pytest.raises(InputError, match="num_classes must be at least 1"):
         create_model("Cnn6", num_classes=num_classes, rngs=nnx.Rngs(0))
+
+
+def test_the_public_functions_take_what_they_are_documented_to_take():
+    assert str(inspect.signature(panns_jax.create_model).replace(return_annotation=inspect.Signature.empty)) == (
+        "(name: str, *, num_classes: int = 527, rngs: flax.nnx.rnglib.Rngs)"
+    )
+    assert list(inspect.signature(panns_jax.load_model).parameters) == ["name", "checkpoint"]
+    assert list(inspect.signature(panns_jax.list_models).parameters) == ["ours"]
 
 
 def test_two_models_of_one_name_are_refused():

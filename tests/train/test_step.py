@@ -8,7 +8,7 @@ from flax import nnx
 
 from panns_jax.errors import InputError
 from panns_jax.models.config import ModelConfig
-from panns_jax.models.registry import create_model
+from panns_jax.models.model import Model
 from panns_jax.train.losses import clip_bce
 from panns_jax.train.optimizer import make_optimizer
 from panns_jax.train.step import (
@@ -75,7 +75,7 @@ def test_seed_and_mixup_change_the_steps(tiny_config, alone):
 
 
 def test_int16_rows_are_full_scale_at_32767(tiny_config):
-    model = create_model(tiny_config, rngs=nnx.Rngs(0))
+    model = Model(tiny_config, rngs=nnx.Rngs(0))
     mesh = data_mesh(jax.devices()[:1])
     predict = make_predict(architecture(tiny_config), mesh)
     weights = (nnx.to_pure_dict(nnx.state(model, nnx.Param)), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
