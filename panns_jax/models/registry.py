@@ -2,38 +2,61 @@
 
 import dataclasses
 import difflib
+from typing import Any
 
 from flax import nnx
 
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig
 from panns_jax.models.cnn import Cnn
-from panns_jax.models.config import ModelConfig
-from panns_jax.models.heads import ClipHead
+from panns_jax.models.config import Body, Head, ModelConfig
+from panns_jax.models.heads import ClipHead, DecisionHead
 from panns_jax.models.model import Model
 
 MEL_32K = FrontendConfig(sample_rate=32000, window_size=1024, hop_size=320, mel_bins=64, fmin=50, fmax=14000)
+MEL_16K = FrontendConfig(sample_rate=16000, window_size=512, hop_size=160, mel_bins=64, fmin=50, fmax=8000)
+MEL_8K = FrontendConfig(sample_rate=8000, window_size=256, hop_size=80, mel_bins=64, fmin=50, fmax=4000)
+MEL32_32K = dataclasses.replace(MEL_32K, mel_bins=32)
+MEL128_32K = dataclasses.replace(MEL_32K, mel_bins=128)
 
 CNN6 = Cnn(channels=(64, 128, 256, 512), pooled_blocks=4, block="5x5")
 CNN10 = Cnn(channels=(64, 128, 256, 512), pooled_blocks=4)
 CNN14 = Cnn(channels=(64, 128, 256, 512, 1024, 2048), pooled_blocks=5)
 
+
+def _logmel(
+    name: str, body: Body, head: Head | int = 2048, *, frontend: FrontendConfig = MEL_32K, **options: Any
+) -> ModelConfig:
+    """A model over log-mel spectrograms; for `head`, the length of the embedding will do."""
+    return ModelConfig(name=name, frontend=frontend, body=body, head=_head(head), **options)
+
+
+def _head(head: Head | int) -> Head:
+    return ClipHead(embedding_dim=head) if isinstance(head, int) else head
+
+
 _ROWS = (
-    ModelConfig(name="Cnn6", frontend=MEL_32K, body=CNN6, head=ClipHead(embedding_dim=512)),
-    ModelConfig(name="Cnn10", frontend=MEL_32K, body=CNN10, head=ClipHead(embedding_dim=512)),
-    ModelConfig(name="Cnn14", frontend=MEL_32K, body=CNN14, head=ClipHead(embedding_dim=2048)),
-    ModelConfig(
-        name="Cnn14_no_dropout",
-        frontend=MEL_32K,
-        body=dataclasses.replace(CNN14, dropout=0.0),
-        head=ClipHead(embedding_dim=2048),
-    ),
+    _logmel("Cnn6", CNN6, 512),
+    _logmel("Cnn10", CNN10, 512),
+    _logmel("Cnn14", CNN14),
+    _logmel("Cnn14_no_specaug", CNN14, spec_augment=None),
+    _logmel("Cnn14_no_dropout", dataclasses.replace(CNN14, dropout=0.0)),
+    _logmel("Cnn14_mixup_time_domain", CNN14, mixup="waveform"),
+    _logmel("Cnn14_emb512", CNN14, 512),
+    _logmel("Cnn14_emb128", CNN14, 128),
+    _logmel("Cnn14_emb32", CNN14, 32),
+    _logmel("Cnn14_16k", CNN14, frontend=MEL_16K),
+    _logmel("Cnn14_8k", CNN14, frontend=MEL_8K),
+    _logmel("Cnn14_mel32", CNN14, frontend=MEL32_32K),
+    _logmel("Cnn14_mel128", CNN14, frontend=MEL128_32K),
+    _logmel("Cnn14_DecisionLevelMax", CNN14, DecisionHead(hidden_dim=2048, pooling="max")),
+    _logmel("Cnn14_DecisionLevelAvg", CNN14, DecisionHead(hidden_dim=2048, pooling="mean")),
+    _logmel("Cnn14_DecisionLevelAtt", CNN14, DecisionHead(hidden_dim=2048, pooling="attention")),
     # Ours: small enough to be trained on two cores in minutes (scripts/demo.py).
-    ModelConfig(
-        name="DemoCnn",
-        frontend=MEL_32K,
-        body=Cnn(channels=(16, 32, 64, 128), pooled_blocks=4, dropout=0.0),
-        head=ClipHead(embedding_dim=128, dropout=0.2, initial_probability=0.0025),
+    _logmel(
+        "DemoCnn",
+        Cnn(channels=(16, 32, 64, 128), pooled_blocks=4, dropout=0.0),
+        ClipHead(embedding_dim=128, dropout=0.2, initial_probability=0.0025),
         published=False,
     ),
 )
