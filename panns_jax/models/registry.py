@@ -12,6 +12,7 @@ from panns_jax.models.cnn import Cnn
 from panns_jax.models.config import Body, Head, ModelConfig
 from panns_jax.models.heads import ClipHead, DecisionHead
 from panns_jax.models.model import Model
+from panns_jax.models.resnet import ResNet
 
 MEL_32K = FrontendConfig(sample_rate=32000, window_size=1024, hop_size=320, mel_bins=64, fmin=50, fmax=14000)
 MEL_16K = FrontendConfig(sample_rate=16000, window_size=512, hop_size=160, mel_bins=64, fmin=50, fmax=8000)
@@ -22,6 +23,9 @@ MEL128_32K = dataclasses.replace(MEL_32K, mel_bins=128)
 CNN6 = Cnn(channels=(64, 128, 256, 512), pooled_blocks=4, block="5x5")
 CNN10 = Cnn(channels=(64, 128, 256, 512), pooled_blocks=4)
 CNN14 = Cnn(channels=(64, 128, 256, 512, 1024, 2048), pooled_blocks=5)
+RESNET22 = ResNet(blocks=(2, 2, 2, 2))
+RESNET38 = ResNet(blocks=(3, 4, 6, 3))
+RESNET54 = ResNet(blocks=(3, 4, 6, 3), block="bottleneck")
 
 
 def _logmel(
@@ -52,6 +56,9 @@ _ROWS = (
     _logmel("Cnn14_DecisionLevelMax", CNN14, DecisionHead(hidden_dim=2048, pooling="max")),
     _logmel("Cnn14_DecisionLevelAvg", CNN14, DecisionHead(hidden_dim=2048, pooling="mean")),
     _logmel("Cnn14_DecisionLevelAtt", CNN14, DecisionHead(hidden_dim=2048, pooling="attention")),
+    _logmel("ResNet22", RESNET22),
+    _logmel("ResNet38", RESNET38),
+    _logmel("ResNet54", RESNET54),
     # Ours: small enough to be trained on two cores in minutes (scripts/demo.py).
     _logmel(
         "DemoCnn",
