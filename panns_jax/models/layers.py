@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from panns_jax.frontend import Stripes, spec_augment
+from panns_jax.kernels.depthwise import depthwise_conv
 
 _xavier = nnx.initializers.xavier_uniform()
 
@@ -118,6 +119,27 @@ def conv(
         precision=lax.Precision.HIGHEST,
         rngs=rngs,
     )
+
+
+class DepthwiseConv(nnx.Conv):
+    """Convolution of every channel with a kernel of its own, without bias, that keeps the size."""
+
+    def __init__(self, channels: int, kernel_size: tuple[int, int], *, rngs: nnx.Rngs):
+        super().__init__(
+            channels,
+            channels,
+            kernel_size,
+            feature_group_count=channels,
+            use_bias=False,
+            kernel_init=_xavier,
+            precision=lax.Precision.HIGHEST,
+            rngs=rngs,
+        )
+
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Float[Array, "batch time mels channels"]
+    ) -> Float[Array, "batch time mels channels"]:
+        return depthwise_conv(x, self.kernel[...])
 
 
 def linear(in_features: int, out_features: int, *, bias: float = 0.0, rngs: nnx.Rngs) -> nnx.Linear:

@@ -11,6 +11,7 @@ from panns_jax.frontend import FrontendConfig
 from panns_jax.models.cnn import Cnn
 from panns_jax.models.config import Body, Head, ModelConfig
 from panns_jax.models.heads import ClipHead, DecisionHead
+from panns_jax.models.mobilenet import MobileNetV1, MobileNetV2
 from panns_jax.models.model import Model
 from panns_jax.models.resnet import ResNet
 
@@ -26,6 +27,23 @@ CNN14 = Cnn(channels=(64, 128, 256, 512, 1024, 2048), pooled_blocks=5)
 RESNET22 = ResNet(blocks=(2, 2, 2, 2))
 RESNET38 = ResNet(blocks=(3, 4, 6, 3))
 RESNET54 = ResNet(blocks=(3, 4, 6, 3), block="bottleneck")
+MOBILENET_V1 = MobileNetV1(
+    stem_channels=32,
+    blocks=((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1)),
+)
+MOBILENET_V2 = MobileNetV2(
+    stem_channels=32,
+    groups=(
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 2),
+        (6, 160, 3, 1),
+        (6, 320, 1, 1),
+    ),
+    out_channels=1280,
+)
 
 
 def _logmel(
@@ -59,6 +77,8 @@ _ROWS = (
     _logmel("ResNet22", RESNET22),
     _logmel("ResNet38", RESNET38),
     _logmel("ResNet54", RESNET54),
+    _logmel("MobileNetV1", MOBILENET_V1, 1024),
+    _logmel("MobileNetV2", MOBILENET_V2, ClipHead(embedding_dim=1024, drops_pooled=False)),
     # Ours: small enough to be trained on two cores in minutes (scripts/demo.py).
     _logmel(
         "DemoCnn",
