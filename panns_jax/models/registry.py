@@ -14,6 +14,7 @@ from panns_jax.models.heads import ClipHead, DecisionHead
 from panns_jax.models.mobilenet import MobileNetV1, MobileNetV2
 from panns_jax.models.model import Model
 from panns_jax.models.resnet import ResNet
+from panns_jax.models.waveform import DaiNet, LeeNet, Res1dNet
 
 MEL_32K = FrontendConfig(sample_rate=32000, window_size=1024, hop_size=320, mel_bins=64, fmin=50, fmax=14000)
 MEL_16K = FrontendConfig(sample_rate=16000, window_size=512, hop_size=160, mel_bins=64, fmin=50, fmax=8000)
@@ -44,6 +45,11 @@ MOBILENET_V2 = MobileNetV2(
     ),
     out_channels=1280,
 )
+LEENET11 = LeeNet(channels=(64, 64, 64, 128, 128, 128, 128, 128, 256), convolutions=1, pools_last=True)
+LEENET24 = LeeNet(channels=(64, 96, 128, 128, 256, 256, 512, 512, 1024), convolutions=2, pools_last=False, dropout=0.1)
+DAINET19 = DaiNet(channels=(64, 128, 256, 512))
+RES1DNET31 = Res1dNet(blocks=(2, 2, 2, 2, 2, 2, 2))
+RES1DNET51 = Res1dNet(blocks=(2, 3, 4, 6, 4, 3, 2))
 
 
 def _logmel(
@@ -51,6 +57,11 @@ def _logmel(
 ) -> ModelConfig:
     """A model over log-mel spectrograms; for `head`, the length of the embedding will do."""
     return ModelConfig(name=name, frontend=frontend, body=body, head=_head(head), **options)
+
+
+def _waveform(name: str, body: Body, head: Head | int) -> ModelConfig:
+    """A model over waveforms, which mixup blends; there is nothing to mask for SpecAugment."""
+    return _logmel(name, body, head, spec_augment=None, mixup="waveform")
 
 
 def _head(head: Head | int) -> Head:
@@ -79,6 +90,11 @@ _ROWS = (
     _logmel("ResNet54", RESNET54),
     _logmel("MobileNetV1", MOBILENET_V1, 1024),
     _logmel("MobileNetV2", MOBILENET_V2, ClipHead(embedding_dim=1024, drops_pooled=False)),
+    _waveform("LeeNet11", LEENET11, 512),
+    _waveform("LeeNet24", LEENET24, 1024),
+    _waveform("DaiNet19", DAINET19, 512),
+    _waveform("Res1dNet31", RES1DNET31, 2048),
+    _waveform("Res1dNet51", RES1DNET51, 2048),
     # Ours: small enough to be trained on two cores in minutes (scripts/demo.py).
     _logmel(
         "DemoCnn",
