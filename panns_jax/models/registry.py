@@ -15,6 +15,7 @@ from panns_jax.models.mobilenet import MobileNetV1, MobileNetV2
 from panns_jax.models.model import Model
 from panns_jax.models.resnet import ResNet
 from panns_jax.models.waveform import DaiNet, LeeNet, Res1dNet
+from panns_jax.models.wavegram import Wavegram
 
 MEL_32K = FrontendConfig(sample_rate=32000, window_size=1024, hop_size=320, mel_bins=64, fmin=50, fmax=14000)
 MEL_16K = FrontendConfig(sample_rate=16000, window_size=512, hop_size=160, mel_bins=64, fmin=50, fmax=8000)
@@ -50,6 +51,9 @@ LEENET24 = LeeNet(channels=(64, 96, 128, 128, 256, 256, 512, 512, 1024), convolu
 DAINET19 = DaiNet(channels=(64, 128, 256, 512))
 RES1DNET31 = Res1dNet(blocks=(2, 2, 2, 2, 2, 2, 2))
 RES1DNET51 = Res1dNet(blocks=(2, 3, 4, 6, 4, 3, 2))
+WAVEGRAM = Wavegram(cnn=CNN14, reads_logmel=False)
+WAVEGRAM_LOGMEL = Wavegram(cnn=CNN14, reads_logmel=True)
+WAVEGRAM_LOGMEL128 = Wavegram(cnn=CNN14, channels=(64, 128, 256), frequencies=64, reads_logmel=True)
 
 
 def _logmel(
@@ -95,6 +99,9 @@ _ROWS = (
     _waveform("DaiNet19", DAINET19, 512),
     _waveform("Res1dNet31", RES1DNET31, 2048),
     _waveform("Res1dNet51", RES1DNET51, 2048),
+    _logmel("Wavegram_Cnn14", WAVEGRAM, spec_augment=None),
+    _logmel("Wavegram_Logmel_Cnn14", WAVEGRAM_LOGMEL),
+    _logmel("Wavegram_Logmel128_Cnn14", WAVEGRAM_LOGMEL128, frontend=MEL128_32K),
     # Ours: small enough to be trained on two cores in minutes (scripts/demo.py).
     _logmel(
         "DemoCnn",

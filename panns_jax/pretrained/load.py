@@ -10,7 +10,7 @@ from panns_jax.errors import InputError
 from panns_jax.files import require_file
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
-from panns_jax.models.registry import REGISTRY, model_config
+from panns_jax.models.registry import model_config
 from panns_jax.pretrained import catalogue
 from panns_jax.pretrained.conversion import convert_weights, fitting_models, require_one, with_classes_of
 from panns_jax.pretrained.native import SUFFIX, read_native
@@ -71,8 +71,6 @@ def read_published(path: str | os.PathLike[str], name: str | None = None) -> tup
 def _model_of(path: Path, weights: Mapping[str, np.ndarray]) -> str:
     released = catalogue.named_like(path)
     if released is not None:
-        if released.model not in REGISTRY:
-            raise InputError(f"{path}: is named as the released {released.model}, which this version does not have")
         return released.model
     fitting = fitting_models(weights)
     if len(fitting) > 1:

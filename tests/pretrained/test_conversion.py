@@ -21,7 +21,7 @@ all_models = pytest.mark.parametrize("name", list_models(ours=True))
 
 
 # Of the families that have large models alone, one each is in the quick tests.
-_ONE_OF_A_FAMILY = ("Cnn14_DecisionLevelAtt", "ResNet22", "Res1dNet31")
+_ONE_OF_A_FAMILY = ("Cnn14_DecisionLevelAtt", "ResNet22", "Res1dNet31", "Wavegram_Logmel_Cnn14")
 
 
 def _later(name: str) -> bool:
