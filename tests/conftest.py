@@ -34,6 +34,7 @@ jaxtyping.install_import_hook(
         "panns_jax.data",
         "panns_jax.frontend",
         "panns_jax.infer",
+        "panns_jax.kernels",
         "panns_jax.models",
         "panns_jax.train",
     ],

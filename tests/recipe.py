@@ -10,6 +10,8 @@ The random entries follow from (seed, key, shape) alone. The four front-end buff
 `frontend_buffers` builds them, as the released checkpoints hold them too.
 """
 
+import concurrent.futures
+import functools
 import json
 import pathlib
 import zlib
@@ -62,21 +64,36 @@ def entry(key: str, shape: tuple[int, ...], seed: int, *, logmel_bn0: bool, last
     return (scale * rng.standard_normal(shape)).astype(np.float32)
 
 
+# The large blocks of Cnn14, which most models have, are made once.
+_KEPT = ("conv_block4.", "conv_block5.", "conv_block6.")
+
+
+@functools.lru_cache(maxsize=16)
+def _kept_entry(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    return entry(key, shape, seed, logmel_bn0=False)
+
+
 def manifest() -> dict:
     return json.loads((GOLDEN / "manifest.json").read_text())
 
 
 def checkpoint(name: str, seed: int) -> dict[str, np.ndarray]:
-    """All state-dict entries of model `name`, front-end buffers included, in PyTorch's order."""
+    """All state-dict entries of model `name`, front-end buffers included, in PyTorch's order; not to be written to."""
     row = manifest()[name]
     logmel = "logmel_extractor.melW" in {key for key, _, _ in row["entries"]}
     buffers = frontend_buffers(**row["frontend"]) if logmel else {}
-    return {
-        key: buffers[key]
-        if key in buffers
-        else entry(key, tuple(shape), seed, logmel_bn0=logmel, last_scale=row["last_scale"])
-        for key, shape, _ in row["entries"]
-    }
+
+    def make(key: str, shape: list[int]) -> np.ndarray:
+        if key in buffers:
+            return buffers[key]
+        if key.startswith(_KEPT) and np.prod(shape) > 1e6:
+            return _kept_entry(key, tuple(shape), seed)
+        return entry(key, tuple(shape), seed, logmel_bn0=logmel, last_scale=row["last_scale"])
+
+    # Large draws release the interpreter's lock.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        arrays = pool.map(make, *zip(*((key, shape) for key, shape, _ in row["entries"]), strict=True))
+        return {key: array for (key, _, _), array in zip(row["entries"], arrays, strict=True)}
 
 
 def frontend_buffers(

@@ -1,13 +1,13 @@
 """Cnn6, Cnn10 and Cnn14: VGG-like blocks over the log-mel spectrogram (table I of the paper)."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from flax import nnx
 from jaxtyping import Array, Float
 
 from panns_jax.frontend import FrontendConfig
-from panns_jax.models.config import Features
+from panns_jax.models.config import Features, require_mel_bins
 from panns_jax.models.layers import ConvBlock, ConvBlock5x5
 
 _BLOCKS = {"3x3": ConvBlock, "5x5": ConvBlock5x5}
@@ -29,27 +29,42 @@ class Cnn:
     block: Literal["3x3", "5x5"] = "3x3"
     dropout: float = 0.2
 
-    reads_logmel: ClassVar[bool] = True
+    @property
+    def reads_logmel(self) -> bool:
+        return True
 
     @property
     def out_channels(self) -> int:
         return self.channels[-1]
 
+    def check(self, frontend: FrontendConfig) -> None:
+        require_mel_bins(frontend, 2**self.pooled_blocks)
+
     def min_samples(self, frontend: FrontendConfig) -> int:
         return (2**self.pooled_blocks - 1) * frontend.hop_size
 
     def build(self, frontend: FrontendConfig, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+        return self.build_from(1, in_channels=1, rngs=rngs)
+
+    def build_from(self, first: int, *, in_channels: int, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+        """The layers of the blocks from number `first` on, which reads `in_channels` channels."""
         block = _BLOCKS[self.block]
-        pairs = zip((1, *self.channels[:-1]), self.channels, strict=True)
-        blocks = {f"conv_block{i}": block(ins, outs, rngs=rngs) for i, (ins, outs) in enumerate(pairs, start=1)}
+        outs = self.channels[first - 1 :]
+        pairs = zip((in_channels, *outs[:-1]), outs, strict=True)
+        blocks = {f"conv_block{i}": block(*pair, rngs=rngs) for i, pair in enumerate(pairs, start=first)}
         return {**blocks, "body_dropout": nnx.Dropout(self.dropout)}
 
     def __call__(
         self, layers: Any, features: Features, *, rngs: nnx.Rngs | None
     ) -> Float[Array, "batch steps channels"]:
         assert features.logmel is not None
-        x = features.logmel[..., None]
-        for i in range(1, len(self.channels) + 1):
+        return self.run_from(1, layers, features.logmel[..., None], rngs=rngs)
+
+    def run_from(
+        self, first: int, layers: Any, x: Float[Array, "batch time mels in_channels"], *, rngs: nnx.Rngs | None
+    ) -> Float[Array, "batch steps channels"]:
+        """Runs the layers of `build_from`, and takes the mean over frequency."""
+        for i in range(first, len(self.channels) + 1):
             pool = (2, 2) if i <= self.pooled_blocks else (1, 1)
             x = getattr(layers, f"conv_block{i}")(x, pool=pool)
             x = layers.body_dropout(x, rngs=rngs)

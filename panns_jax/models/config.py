@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from flax import nnx
@@ -21,12 +21,14 @@ class Features(NamedTuple):
     """What a body may read.
 
     Attributes:
-      waveform: in [-1, 1].
+      waveform: in [-1, 1]; two rows for each clip where `blend` is given.
       logmel: after batch normalisation and, in training, SpecAugment and mixup; None for bodies that do not read it.
+      blend: in training, the weights of the mixup that a body has to do on what it makes of `waveform`; None for none.
     """
 
-    waveform: Float[Array, "batch samples"]
+    waveform: Float[Array, "rows samples"]
     logmel: Float[Array, "batch frames mels"] | None
+    blend: Float[Array, " batch"] | None = None
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("clipwise", "embedding", "framewise"), meta_fields=())
@@ -49,12 +51,22 @@ class Output:
 class Body(Protocol):
     """A family of networks from features to a sequence of vectors; a frozen dataclass of its dimensions."""
 
-    reads_logmel: ClassVar[bool]
-    """Whether the body reads `Features.logmel`."""
+    @property
+    def reads_logmel(self) -> bool:
+        """Whether the body reads `Features.logmel`."""
+        ...
 
     @property
     def out_channels(self) -> int:
         """Length of the vectors that the body yields."""
+        ...
+
+    def check(self, frontend: FrontendConfig) -> None:
+        """Checks that the body can read what the front end makes.
+
+        Raises:
+          InputError: it can not.
+        """
         ...
 
     def min_samples(self, frontend: FrontendConfig) -> int:
@@ -85,8 +97,17 @@ class Head(Protocol):
         """The layers under their published names."""
         ...
 
-    def __call__(self, layers: Any, x: Float[Array, "batch steps channels"], *, rngs: nnx.Rngs | None) -> Output:
-        """Runs the layers that `build` made, found as attributes of `layers`."""
+    def __call__(
+        self, layers: Any, x: Float[Array, "batch steps channels"], *, frames: int, rngs: nnx.Rngs | None
+    ) -> Output:
+        """Runs the layers that `build` made, found as attributes of `layers`.
+
+        Args:
+          layers: the model itself.
+          x: what the body yields.
+          frames: of the log-mel spectrogram of the clips, which are also those of `Output.framewise`.
+          rngs: source of random numbers, in training.
+        """
         ...
 
 
@@ -101,8 +122,12 @@ class ModelConfig:
       head: from the body's vectors to probabilities.
       labels: the classes, in the order of the outputs.
       spec_augment: what SpecAugment masks in training; None for nothing.
-      mixup: what mixup blends in training.
+      mixup: what mixup blends in training: features (the log-mel ones, and what a body makes of the waveform itself) or
+        waveforms.
       published: False for rows of our own, which `list_models()` leaves out.
+
+    Raises:
+      InputError: the body can not read what the front end makes.
     """
 
     name: str
@@ -111,8 +136,11 @@ class ModelConfig:
     head: Head
     labels: LabelSet = dataclasses.field(default_factory=audioset)
     spec_augment: Stripes | None = dataclasses.field(default_factory=Stripes)
-    mixup: Literal["logmel", "waveform"] = "logmel"
+    mixup: Literal["features", "waveform"] = "features"
     published: bool = True
+
+    def __post_init__(self) -> None:
+        self.body.check(self.frontend)
 
     @property
     def num_classes(self) -> int:
@@ -132,7 +160,8 @@ class ModelConfig:
     @property
     def min_samples(self) -> int:
         """Clips shorter than this are zero-padded at their end."""
-        return max(self.frontend.min_samples, self.body.min_samples(self.frontend))
+        least = self.frontend.min_samples if self.body.reads_logmel else 1
+        return max(least, self.body.min_samples(self.frontend))
 
     def with_classes(self, num_classes: int) -> "ModelConfig":
         """The same architecture for another number of classes, which are numbered until someone names them.
@@ -187,6 +216,18 @@ class ModelConfig:
 def _is_plausible_text(value: object) -> bool:
     # Names are printed: what would move a terminal's cursor, break a line or fill the screen is no name.
     return isinstance(value, str) and len(value) <= _LONGEST_NAME and not _CONTROLS.search(value)
+
+
+def require_mel_bins(frontend: FrontendConfig, least: int) -> None:
+    """Checks that there are enough mel bins for pooling to leave one.
+
+    Raises:
+      InputError: there are fewer than `least`.
+    """
+    if frontend.mel_bins < least:
+        raise InputError(
+            f"mel_bins must be at least {least}, as pooling takes so many together; got {frontend.mel_bins}"
+        )
 
 
 def _plausible_settings(frontend: dict[str, object]) -> bool:

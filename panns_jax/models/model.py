@@ -61,8 +61,8 @@ class Model(nnx.Module):
         if blend is not None and self.config.mixup == "waveform":
             x, blend = mixup(x, blend), None
         logmel = self._logmel(x, blend, rngs) if self.config.body.reads_logmel else None
-        steps = self.config.body(self, Features(x, logmel), rngs=rngs)
-        return self.config.head(self, steps, rngs=rngs)
+        steps = self.config.body(self, Features(x, logmel, blend), rngs=rngs)
+        return self.config.head(self, steps, frames=self.config.frontend.frames(x.shape[1]), rngs=rngs)
 
     def _logmel(
         self, waveform: Float[Array, "rows samples"], blend: Float[Array, " pairs"] | None, rngs: nnx.Rngs | None

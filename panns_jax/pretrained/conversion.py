@@ -100,14 +100,23 @@ def require_one(fitting: list[str], source: str) -> str:
     Raises:
       InputError: there is none, or several that compute different things.
     """
-    if len({_as_evaluated(REGISTRY[name]) for name in fitting}) == 1:
-        return fitting[0]
+    different = _different(fitting)
+    if len(different) == 1:
+        return different[0]
     if not fitting:
         raise InputError(
             f"{source}: its names and shapes are those of no model known here; "
             "give the model's name to be told what differs"
         )
-    raise InputError(f"{source}: its names and shapes are those of {', '.join(fitting)} alike; give the model's name")
+    raise InputError(f"{source}: its names and shapes are those of {', '.join(different)} alike; give the model's name")
+
+
+def _different(names: list[str]) -> list[str]:
+    """The first of each group of models that compute the same in evaluation mode."""
+    firsts: dict[tuple[object, ...], str] = {}
+    for name in names:
+        firsts.setdefault(_as_evaluated(REGISTRY[name]), name)
+    return list(firsts.values())
 
 
 def _as_evaluated(config: ModelConfig) -> tuple[object, ...]:
@@ -128,7 +137,7 @@ def _misfits(weights: Mapping[str, np.ndarray], config: ModelConfig) -> Faults:
 
 
 def _hint(weights: Mapping[str, np.ndarray], config: ModelConfig) -> str:
-    fitting = [name for name in fitting_models(weights) if name != config.name]
+    fitting = _different([name for name in fitting_models(weights) if name != config.name])
     return f"; its names and shapes are those of {' or '.join(fitting)}" if fitting else ""
 
 

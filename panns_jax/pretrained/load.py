@@ -71,8 +71,6 @@ def read_published(path: str | os.PathLike[str], name: str | None = None) -> tup
 def _model_of(path: Path, weights: Mapping[str, np.ndarray]) -> str:
     released = catalogue.named_like(path)
     if released is not None:
-        if released.model not in REGISTRY:
-            raise InputError(f"{path}: is named as the released {released.model}, which this version does not have")
         return released.model
     fitting = fitting_models(weights)
     if not fitting and (nearest := nearest_model(weights, _named_in(path, REGISTRY))):

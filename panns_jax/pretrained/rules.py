@@ -83,13 +83,13 @@ class Entry:
         return self.rule.to_ours(np.broadcast_to(np.float32(0), self.shape)).shape
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def entries(config: ModelConfig) -> tuple[Entry, ...]:
     """All arrays of a model."""
     return tuple(entry for entry, _ in _variables(abstract_model(config)))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def unused_names(config: ModelConfig) -> frozenset[str]:
     """Names of a published state dict that have no counterpart here, exactly."""
     return frozenset(
@@ -103,7 +103,19 @@ def unused_names(config: ModelConfig) -> frozenset[str]:
 
 def abstract_model(config: ModelConfig) -> Model:
     """A model without weights: shapes and dtypes stand in their place."""
-    return nnx.eval_shape(lambda: Model(config, rngs=nnx.Rngs(0)))
+    return nnx.merge(*_abstract_parts(config), copy=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _abstract_parts(config: ModelConfig) -> tuple[nnx.GraphDef[Model], nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: Model(config, rngs=_AnyKey())))
+
+
+class _AnyKey(nnx.Rngs):
+    """One key for all layers: no shape depends on it, and tracing a stream's count takes a second in deep models."""
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
 
 
 def filled_model(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> Model:

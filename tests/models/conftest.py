@@ -11,17 +11,18 @@ from flax import nnx
 
 from panns_jax.models.model import Model
 from panns_jax.models.registry import model_config
+from panns_jax.pretrained.rules import abstract_model
 
-# Entry of a PyTorch layer → attribute of ours and the axes of ours in theirs. On purpose not the package's own rules.
+# Entry of a PyTorch layer → attribute of ours, and where its axes come from. On purpose not the package's own rules.
 _LAYOUT = {
-    (nnx.Conv, "weight"): ("kernel", (2, 3, 1, 0)),
-    (nnx.Conv, "bias"): ("bias", (0,)),
-    (nnx.Linear, "weight"): ("kernel", (1, 0)),
-    (nnx.Linear, "bias"): ("bias", (0,)),
-    (nnx.BatchNorm, "weight"): ("scale", (0,)),
-    (nnx.BatchNorm, "bias"): ("bias", (0,)),
-    (nnx.BatchNorm, "running_mean"): ("mean", (0,)),
-    (nnx.BatchNorm, "running_var"): ("var", (0,)),
+    (nnx.Conv, "weight"): ("kernel", lambda x: np.transpose(x, (*range(2, x.ndim), 1, 0))),
+    (nnx.Conv, "bias"): ("bias", np.asarray),
+    (nnx.Linear, "weight"): ("kernel", np.transpose),
+    (nnx.Linear, "bias"): ("bias", np.asarray),
+    (nnx.BatchNorm, "weight"): ("scale", np.asarray),
+    (nnx.BatchNorm, "bias"): ("bias", np.asarray),
+    (nnx.BatchNorm, "running_mean"): ("mean", np.asarray),
+    (nnx.BatchNorm, "running_var"): ("var", np.asarray),
 }
 
 
@@ -35,9 +36,9 @@ def fill(model: Model, weights: dict[str, np.ndarray]) -> None:
         for name in path:
             layer = getattr(layer, name)
         kind = next(kind for kind in (nnx.Conv, nnx.Linear, nnx.BatchNorm) if isinstance(layer, kind))
-        attribute, axes = _LAYOUT[kind, field]
+        attribute, rearranged = _LAYOUT[kind, field]
         variable = getattr(layer, attribute)
-        ours = np.transpose(value, axes)
+        ours = rearranged(value)
         assert variable.shape == ours.shape, key
         variable.set_value(jnp.asarray(ours))
 
@@ -47,7 +48,7 @@ def published_model() -> Callable[[str], Model]:
     """Makes a model in evaluation mode with the weights of seed 1."""
 
     def make(name: str) -> Model:
-        model = nnx.eval_shape(lambda: Model(model_config(name), rngs=nnx.Rngs(0)))
+        model = abstract_model(model_config(name))
         fill(model, recipe.checkpoint(name, 1))
         assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(nnx.state(model)))
         model.eval()
