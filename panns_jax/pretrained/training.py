@@ -145,12 +145,15 @@ def _late_reads_dropped(folder: Path) -> Iterator[None]:
     """
     report, logger = sys.unraisablehook, logging.getLogger("asyncio")
 
+    def is_late_read(error: BaseException | None) -> bool:
+        return str(error) == "Event loop is closed" or str(folder.absolute()) in str(error)
+
     def drop(unraisable: "sys.UnraisableHookArgs") -> None:
-        if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
+        if not is_late_read(unraisable.exc_value):
             report(unraisable)
 
     def is_of_others(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and str(folder.absolute()) in str(record.exc_info[1]))
+        return not (record.exc_info and is_late_read(record.exc_info[1]))
 
     sys.unraisablehook = drop
     logger.addFilter(is_of_others)
