@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
@@ -22,17 +21,6 @@ def loaded_by(program: str) -> set[str]:
     """The heavy packages that a program loads."""
     shown = child(f"import sys\n{program}\nprint(*sys.modules)").splitlines()[-1].split()
     return {name for name in HEAVY if name in shown}
-
-
-def seconds(program: str) -> float:
-    """The shortest of three runs, as the machine may be busy."""
-
-    def one() -> float:
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - begun
-
-    return min(one() for _ in range(3))
 
 
 def command(arguments: str) -> str:
@@ -76,14 +64,17 @@ def test_help_loads_nothing_heavy(arguments: str):
     assert loaded_by(command(arguments)) == set()
 
 
-def test_help_takes_less_than_half_a_second():
-    assert seconds(command("--help")) < 0.5
-
-
-def test_the_package_adds_at_most_a_third_of_a_second_to_flax():
-    # With the names that most programs use.
-    imports = "import panns_jax; from panns_jax import create_model, list_models; list_models()"
-    child(f"import flax.nnx, time; t = time.perf_counter(); {imports}; assert time.perf_counter() - t < 0.3")
+def test_the_names_that_most_programs_use_load_nothing_heavy_that_flax_has_not_loaded():
+    child(f"""
+        import sys
+        import flax.nnx
+        before = set(sys.modules)
+        import panns_jax
+        from panns_jax import create_model, list_models
+        list_models()
+        added = set(sys.modules) - before
+        assert not added & set({HEAVY}), added
+    """)
 
 
 def test_importing_everything_changes_no_setting_of_jax_and_reaches_for_no_network():
