@@ -59,12 +59,11 @@ def test_a_run_taken_up_gets_the_batches_that_would_have_followed(source):
     assert_same(take(source, 3, start=4), take(source, 7)[4:])
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_batches_do_not_depend_on_the_number_of_workers(source, workers):
-    assert_same(take(source, 7, start=2, workers=workers), take(source, 7, start=2))
+def test_batches_do_not_depend_on_the_number_of_workers(source):
+    assert_same(take(source, 7, start=2, workers=2), take(source, 7, start=2))
 
 
-@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (8, 0), (23, 0), (64, 0), (8, 2)])
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (8, 0), (23, 0), (64, 0), (8, 1)])
 def test_evaluation_passes_over_all_clips_once_in_order(source, batch_size, workers):
     with evaluation_batches(source, batch_size=batch_size, workers=workers) as batches:
         taken = [{name: np.array(values) for name, values in batch.items()} for batch in batches]
@@ -91,7 +90,7 @@ def test_int16_becomes_float_full_scale_on_the_device():
     np.testing.assert_array_equal(to_float(expected), expected)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_vanished_file_is_named(source, workers):
     source.index.files[0].unlink()
     with pytest.raises(InputError, match=r"x\.h5: cannot be read any more"):
@@ -177,7 +176,7 @@ def run(tmp_path, source):
         process.communicate()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("end", ["close", "leave"])
 def test_a_process_that_has_read_ends_at_once_and_silently(run, workers, end):
     process = run(workers, end)

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from panns_jax.cli import main
 from panns_jax.frontend import FrontendConfig
 from panns_jax.labels import numbered
 from panns_jax.models.cnn import Cnn
@@ -86,6 +87,20 @@ def start_training() -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+@pytest.fixture
+def train_here(capsys) -> Callable[..., str]:
+    """The same command in this process, on its two devices, where weights need not be those of another run."""
+
+    def run(workspace: Path, *options: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            main(["train", "--workspace", str(workspace), *SMALL, *options])
+        out, err = capsys.readouterr()
+        assert end.value.code == 0, err
+        return out
+
+    return run
 
 
 @pytest.fixture(scope="session")

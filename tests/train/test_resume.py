@@ -117,16 +117,16 @@ def test_a_run_killed_twenty_times_ends_alike(tmp_path, make_workspace, start_tr
 
 
 @pytest.mark.slow
-def test_going_back_branches_off_and_a_fresh_run_stands_beside_the_old(unbroken, run_training):
+def test_going_back_branches_off_and_a_fresh_run_stands_beside_the_old(unbroken, run_training, train_here):
     before = {path: path.stat().st_mtime_ns for path in (unbroken / "checkpoints" / RUN).rglob("*")}
     said = run_training(unbroken, *SCHEDULE, "--resume-iteration", "20")
     assert f"{RUN}~2: goes on from iteration 20" in said
     assert_ends_alike(unbroken, unbroken, run=f"{RUN}~2")
-    said = run_training(unbroken, *SCHEDULE, "--resume-iteration", "20")  # the branch is gone on with
+    said = train_here(unbroken, *SCHEDULE, "--resume-iteration", "20")  # the branch is gone on with
     assert f"{RUN}~2: goes on from iteration" in said
     assert not (unbroken / "checkpoints" / f"{RUN}~3").exists()
-    assert "nothing to do" in run_training(unbroken, "--early-stop", "4")
-    run_training(unbroken, "--fresh", "--early-stop", "0")
+    assert "nothing to do" in train_here(unbroken, "--early-stop", "4")
+    train_here(unbroken, "--fresh", "--early-stop", "0")
     assert (unbroken / "checkpoints" / f"{RUN}~3" / "0").is_dir()
     assert before == {path: path.stat().st_mtime_ns for path in (unbroken / "checkpoints" / RUN).rglob("*")}
 
