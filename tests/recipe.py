@@ -24,6 +24,12 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 LOGIT_STD = 2.0
 
 
+def golden(file: str) -> dict[str, np.ndarray]:
+    """The arrays of a file in `golden/`, such as "published/Cnn6.npz"."""
+    with np.load(GOLDEN / file) as arrays:
+        return dict(arrays)
+
+
 def _rng(seed: int, key: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(key.encode())]))
 

@@ -41,7 +41,7 @@ def golden_waveform(config: FrontendConfig) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    return dict(np.load(recipe.GOLDEN / "frontend.npz"))
+    return recipe.golden("frontend.npz")
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -33,7 +33,7 @@ LARGE = 20e6
 
 def lengths(name: str) -> list[str]:
     """Seconds of the clips of the golden figures, ascending."""
-    return sorted({key.split("s_")[0] for key in np.load(FIGURES / f"{name}.npz")}, key=float)
+    return sorted({key.split("s_")[0] for key in recipe.golden(f"published/{name}.npz")}, key=float)
 
 
 def model_and_length() -> Iterator[Any]:
@@ -160,7 +160,7 @@ def test_outputs_and_every_layer_are_as_published(name: str, seconds: str, publi
     output, layers = run(model, recipe.waveform(2, round(float(seconds) * rate), rate, 1))
     figures = json.loads((FIGURES / f"{name}.layers.json").read_text())
     check_layers(name, layers, figures[seconds], f"{name} at {seconds} s")
-    golden = np.load(FIGURES / f"{name}.npz")
+    golden = recipe.golden(f"published/{name}.npz")
     clipwise = golden[f"{seconds}s_clipwise_output"]
     np.testing.assert_allclose(output.clipwise, clipwise, atol=tolerances.CLIPWISE, rtol=0)
     if f"{seconds}s_embedding" in golden:

@@ -69,7 +69,7 @@ def test_converted_weights_reproduce_the_published_outputs():
     config = model_config("Cnn6")
     weights = recipe.checkpoint("Cnn6", 1)
     model = filled_model(config, convert_weights(weights, config, "weights"))
-    golden = np.load(recipe.GOLDEN / "published" / "Cnn6.npz")
+    golden = recipe.golden("published/Cnn6.npz")
     output = model(jnp.asarray(recipe.waveform(2, 64000, 32000, 1)))
     np.testing.assert_allclose(output.clipwise, golden["2.0s_clipwise_output"], atol=CLIPWISE)
     assert output.embedding is not None
