@@ -126,7 +126,7 @@ def test_going_back_branches_off_and_a_fresh_run_stands_beside_the_old(unbroken,
     assert f"{RUN}~2: goes on from iteration" in said
     assert not (unbroken / "checkpoints" / f"{RUN}~3").exists()
     assert "nothing to do" in train_here(unbroken, "--early-stop", "4")
-    train_here(unbroken, "--fresh", "--early-stop", "0")
+    run_training(unbroken, "--fresh", "--early-stop", "0")
     assert (unbroken / "checkpoints" / f"{RUN}~3" / "0").is_dir()
     assert before == {path: path.stat().st_mtime_ns for path in (unbroken / "checkpoints" / RUN).rglob("*")}
 
