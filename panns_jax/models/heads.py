@@ -91,7 +91,7 @@ class DecisionHead:
             clipwise, stepwise = layers.att_block(x)
         else:
             stepwise = jax.nn.sigmoid(layers.fc_audioset(x))
-            clipwise = stepwise.max(axis=1) if self.pooling == "max" else stepwise.mean(axis=1)
+            clipwise = _largest(stepwise) if self.pooling == "max" else stepwise.mean(axis=1)
         return Output(clipwise=clipwise, framewise=_repeated(stepwise, self.frames_per_step, frames))
 
 
@@ -110,6 +110,15 @@ class AttentionPooling(nnx.Module):
         stepwise = jax.nn.sigmoid(self.cla(x))
         # Rounding lifts the sum just above 1, where the loss has no logarithm.
         return jnp.clip((weights * stepwise).sum(axis=1), 0, 1), stepwise
+
+
+def _largest(stepwise: Float[Array, "batch steps classes"]) -> Float[Array, "batch classes"]:
+    """The maximum over time, whose gradient goes to the first step that has it, as published.
+
+    Probabilities near 1 are often equal; that of `jnp.max` would be shared among them.
+    """
+    first = stepwise.argmax(axis=1, keepdims=True)
+    return jnp.take_along_axis(stepwise, first, axis=1).squeeze(axis=1)
 
 
 def _repeated(

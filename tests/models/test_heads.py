@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from panns_jax.models.config import Output
-from panns_jax.models.heads import ClipHead, DecisionHead
+from panns_jax.models.heads import ClipHead, DecisionHead, _largest
 from panns_jax.train.losses import clip_bce
 
 POOLINGS = ("max", "mean", "attention")
@@ -52,6 +52,13 @@ def test_probabilities_of_the_steps_are_pooled(pooling: str, count: int):
     np.testing.assert_allclose(output.clipwise, expected, atol=1e-5)
     assert output.framewise is not None
     np.testing.assert_allclose(output.framewise[:, ::4], stepwise, atol=1e-5)
+
+
+def test_of_steps_that_are_equally_probable_the_first_one_gets_the_gradient():
+    stepwise = jnp.asarray([[[0.25, 0.875], [0.75, 0.875], [0.75, 0.125]]])
+    np.testing.assert_array_equal(_largest(stepwise), [[0.75, 0.875]])
+    gradient = jax.grad(lambda x: _largest(x).sum())(stepwise)
+    np.testing.assert_array_equal(gradient, [[[0, 1], [1, 0], [0, 0]]])
 
 
 def test_attention_weighs_the_steps_by_a_softmax_over_time_of_clamped_scores():
