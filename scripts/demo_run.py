@@ -46,6 +46,7 @@ def parse(arguments: Sequence[str]) -> Options:
         default=1500,
         help="clips to train on; a quarter as many to score on (default: %(default)s)",
     )
+    # The preset's warm-up takes 30 of them.
     add("--iterations", type=_at_least(31), default=900, help="steps of training (default: %(default)s)")
     add("--seed", type=_at_least(0), default=0, help="of the corpus and of the training (default: %(default)s)")
     add("--shuffle-labels", action="store_true", help="hand the labels of the training clips round: nothing to learn")

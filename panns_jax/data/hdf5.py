@@ -47,7 +47,7 @@ def require_hdf5_name(out: Path) -> None:
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; name a file in it")
     if out.suffix.lower() not in (".h5", ".hdf5"):
-        raise InputError(f"--out must end in .h5 or .hdf5, not as {out.name!r}")
+        raise InputError(f"--out must end in .h5 or .hdf5, got {out.name!r}")
 
 
 @contextlib.contextmanager

@@ -29,15 +29,14 @@ class Embed(SoundFiles):
         Raises:
           InputError: an option cannot be used, the model makes no embedding, or no file could be read.
         """
-        if self.out.suffix.lower() not in (".h5", ".hdf5"):
-            raise InputError(f"--out must end in .h5 or .hdf5, got {self.out.name!r}")
+        from panns_jax.data.hdf5 import require_hdf5_name, writing
+
+        require_hdf5_name(self.out)
         require_parent(self.out)
         predictor = self.load()
         width = predictor.config.embedding_dim
         if width is None:
             raise InputError(f"{predictor.config.name} makes no embedding: choose a model with one, such as Cnn14")
-        from panns_jax.data.hdf5 import writing
-
         with writing(self.out) as file, hear_files(self.files, predictor, task="embedding") as hearing:
             file.attrs["model"] = predictor.config.name
             file.attrs["sample_rate"] = predictor.config.sample_rate

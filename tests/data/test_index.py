@@ -218,7 +218,7 @@ def test_the_command_does_not_write_over_what_it_lists(tmp_path, write_waveforms
 def test_what_is_listed_does_not_replace_a_file_of_another_kind(tmp_path, write_waveforms, run_index):
     (tmp_path / "eval_segments.csv").write_text("a, 0, 10\n")
     done = run_index(write_waveforms(tmp_path / "x.h5", NAMES), "--out", tmp_path / "eval_segments.csv")
-    assert done.returncode == 2 and "--out must end in .h5 or .hdf5, not as 'eval_segments.csv'" in done.stderr
+    assert done.returncode == 2 and "--out must end in .h5 or .hdf5, got 'eval_segments.csv'" in done.stderr
     assert (tmp_path / "eval_segments.csv").read_text() == "a, 0, 10\n"
 
 
