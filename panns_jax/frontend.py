@@ -6,14 +6,17 @@ whatever the precision of the layers behind it: the power of a full-scale tone o
 
 import dataclasses
 import functools
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from panns_jax.errors import InputError
+
+_Count = TypeVar("_Count", int, Array)
 
 MIN_POWER = 1e-10
 MIN_DECIBELS = -100.0
@@ -63,20 +66,24 @@ class FrontendConfig:
         """Shortest waveform that can be padded by reflection."""
         return self.window_size // 2 + 1
 
-    def frames(self, samples: int) -> int:
+    def frames(self, samples: _Count) -> _Count:
         """Number of frames of a waveform of `samples` samples."""
         return samples // self.hop_size + 1
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def power_spectrogram(
-    waveform: Float[Array | np.ndarray, "batch samples"], config: FrontendConfig
+    waveform: Float[Array | np.ndarray, "batch samples"],
+    config: FrontendConfig,
+    lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch frames bins"]:
     """|STFT|² with a periodic Hann window, centred frames and reflect padding.
 
     Args:
       waveform: at least `config.min_samples` samples in [-1, 1].
       config: window_size and hop_size are used.
+      lengths: samples of each clip, at least `config.min_samples`, where they differ; each clip is reflected at its own
+        end, and frames beyond its `config.frames(length)` mean nothing.
 
     Returns:
       (batch, samples // hop_size + 1, window_size // 2 + 1), not normalised: a full-scale tone reaches about 1e5.
@@ -87,8 +94,7 @@ def power_spectrogram(
     samples = waveform.shape[-1]
     if samples < config.min_samples:
         raise ValueError(f"the front end needs at least {config.min_samples} samples, got {samples}")
-    half = config.window_size // 2
-    padded = jnp.pad(waveform.astype(jnp.float32), ((0, 0), (half, half)), mode="reflect")
+    padded = _reflected(jnp.asarray(waveform, jnp.float32), config.window_size // 2, lengths)
     starts = np.arange(config.frames(samples)) * config.hop_size
     # Indexed frames reach the real FFT faster than strided slices or a convolution with Fourier kernels do.
     frames = padded[:, starts[:, None] + np.arange(config.window_size)]
@@ -96,15 +102,30 @@ def power_spectrogram(
     return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
 
 
+def _reflected(
+    waveform: Float[Array, "batch samples"], size: int, lengths: Int[Array, " batch"] | None
+) -> Float[Array, "batch padded"]:
+    """Each clip with `size` samples more at both ends, mirrored at its first and last sample."""
+    if lengths is None:
+        return jnp.pad(waveform, ((0, 0), (size, size)), mode="reflect")
+    samples = waveform.shape[1]
+    place, last = jnp.arange(-size, samples + size), lengths[:, None] - 1
+    place = jnp.abs(place)
+    return jnp.take_along_axis(waveform, jnp.where(place > last, jnp.maximum(2 * last - place, 0), place), axis=1)
+
+
 @functools.partial(jax.jit, static_argnames="config")
 def log_mel(
-    waveform: Float[Array | np.ndarray, "batch samples"], config: FrontendConfig
+    waveform: Float[Array | np.ndarray, "batch samples"],
+    config: FrontendConfig,
+    lengths: Int[Array, " batch"] | None = None,
 ) -> Float[Array, "batch frames mels"]:
     """Log-mel spectrogram in dB (reference 1, floor -100 dB).
 
     Args:
       waveform: at least `config.min_samples` samples in [-1, 1].
       config: settings of the front end.
+      lengths: as in `power_spectrogram`.
 
     Returns:
       (batch, samples // hop_size + 1, mel_bins); digital silence is exactly -100.
@@ -115,18 +136,23 @@ def log_mel(
     whole = functools.partial(_log_mel, config=config)
     clips = max(1, _FRAMES_AT_ONCE // config.frames(waveform.shape[-1]))
     if waveform.shape[0] <= clips:
-        return whole(waveform)
+        return whole(waveform, lengths)
 
-    def by_parts(waveform: Float[Array, "batch samples"]) -> Float[Array, "batch frames mels"]:
-        return lax.map(lambda clip: whole(clip[None])[0], waveform, batch_size=clips)
+    def by_parts(waveform: Array, lengths: Array | None) -> Float[Array, "batch frames mels"]:
+        def one(clip: tuple[Array, Array | None]) -> Float[Array, "frames mels"]:
+            return whole(*jax.tree.map(lambda x: x[None], clip))[0]
 
-    return lax.platform_dependent(waveform, cpu=by_parts, default=whole)
+        return lax.map(one, (waveform, lengths), batch_size=clips)
+
+    return lax.platform_dependent(waveform, lengths, cpu=by_parts, default=whole)
 
 
 def _log_mel(
-    waveform: Float[Array | np.ndarray, "batch samples"], config: FrontendConfig
+    waveform: Float[Array | np.ndarray, "batch samples"],
+    lengths: Int[Array, " batch"] | None,
+    config: FrontendConfig,
 ) -> Float[Array, "batch frames mels"]:
-    power = power_spectrogram(waveform, config)
+    power = power_spectrogram(waveform, config, lengths)
     mel = jnp.matmul(power, mel_matrix(config), precision=lax.Precision.HIGHEST)
     decibels = 10 * jnp.log10(jnp.maximum(mel, MIN_POWER))
     return jnp.where(mel <= MIN_POWER, MIN_DECIBELS, decibels)

@@ -4,11 +4,11 @@ import dataclasses
 from typing import Any, Literal
 
 from flax import nnx
-from jaxtyping import Array, Float
 
 from panns_jax.frontend import FrontendConfig
+from panns_jax.models.clips import Clips
 from panns_jax.models.config import Features, require_mel_bins
-from panns_jax.models.layers import ConvBlock, ConvBlock5x5
+from panns_jax.models.layers import ConvBlock, ConvBlock5x5, Dropout, mean_over_frequency
 
 _BLOCKS = {"3x3": ConvBlock, "5x5": ConvBlock5x5}
 
@@ -52,20 +52,15 @@ class Cnn:
         outs = self.channels[first - 1 :]
         pairs = zip((in_channels, *outs[:-1]), outs, strict=True)
         blocks = {f"conv_block{i}": block(*pair, rngs=rngs) for i, pair in enumerate(pairs, start=first)}
-        return {**blocks, "body_dropout": nnx.Dropout(self.dropout)}
+        return {**blocks, "body_dropout": Dropout(self.dropout)}
 
-    def __call__(
-        self, layers: Any, features: Features, *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch steps channels"]:
-        assert features.logmel is not None
-        return self.run_from(1, layers, features.logmel[..., None], rngs=rngs)
+    def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
+        return self.run_from(1, layers, features.image, rngs=rngs)
 
-    def run_from(
-        self, first: int, layers: Any, x: Float[Array, "batch time mels in_channels"], *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch steps channels"]:
+    def run_from(self, first: int, layers: Any, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
         """Runs the layers of `build_from`, and takes the mean over frequency."""
         for i in range(first, len(self.channels) + 1):
             pool = (2, 2) if i <= self.pooled_blocks else (1, 1)
             x = getattr(layers, f"conv_block{i}")(x, pool=pool)
             x = layers.body_dropout(x, rngs=rngs)
-        return x.mean(axis=2)
+        return mean_over_frequency(x)

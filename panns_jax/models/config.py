@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import re
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Collection
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import jax
 from flax import nnx
@@ -12,39 +13,93 @@ from jaxtyping import Array, Float
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig, Stripes
 from panns_jax.labels import LabelSet, audioset, numbered
+from panns_jax.models.clips import Clips
 
 _LONGEST_NAME = 500
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""How a body multiplies: float32 whole, float32 as fast as the device does it (TF32 on NVIDIA's GPUs), or bfloat16."""
+
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+
 class Features(NamedTuple):
-    """What a body may read.
+    """What a body may read, in the type that it computes in.
 
     Attributes:
-      waveform: in [-1, 1]; two rows for each clip where `blend` is given.
-      logmel: after batch normalisation and, in training, SpecAugment and mixup; None for bodies that do not read it.
+      waveform: (rows, samples) in [-1, 1]; two rows for each clip where `blend` is given.
+      logmel: (batch, frames, mels) after batch normalisation and, in training, SpecAugment and mixup; None for bodies
+        that do not read it.
       blend: in training, the weights of the mixup that a body has to do on what it makes of `waveform`; None for none.
     """
 
-    waveform: Float[Array, "rows samples"]
-    logmel: Float[Array, "batch frames mels"] | None
+    waveform: Clips
+    logmel: Clips | None
     blend: Float[Array, " batch"] | None = None
 
+    @property
+    def signal(self) -> Clips:
+        """The waveform with a channel: (rows, samples, 1)."""
+        return self.waveform.map(_with_channel)
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("clipwise", "embedding", "framewise"), meta_fields=())
+    @property
+    def image(self) -> Clips:
+        """The log-mel spectrogram with a channel: (batch, frames, mels, 1)."""
+        assert self.logmel is not None
+        return self.logmel.map(_with_channel)
+
+
+def _with_channel(x: Float[Array, "*shape"]) -> Float[Array, "*shape 1"]:
+    return x[..., None]
+
+
+_TAPS = ("logits", "pooled", "frames")
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("clipwise", "embedding", "framewise", *_TAPS), meta_fields=()
+)
 @dataclasses.dataclass(frozen=True)
 class Output:
     """What a model makes of a batch of waveforms.
 
+    In a batch of clips of different lengths, what stands beyond the end of a clip in `framewise` and `frames` is 0.
+
     Attributes:
       clipwise: probability of each class in each clip, in [0, 1].
       embedding: vector per clip, or None where the head makes none.
-      framewise: probability of each class in each frame, or None where the head makes none.
+      framewise: probability of each class in each frame of the log-mel spectrogram, or None where the head makes none.
+      logits: what the probabilities are the sigmoid of; in decision-level models those of each step, before they are
+        pooled. Like the next two, None unless it was asked for (`taps`).
+      pooled: what `fc1`, the first layer of the head, reads: maximum + mean over time; in decision-level models over
+        each step and its neighbours.
+      frames: what the body yields, in time, before pooling.
     """
 
     clipwise: Float[Array, "batch classes"]
     embedding: Float[Array, "batch embedding_dim"] | None = None
     framewise: Float[Array, "batch frames classes"] | None = None
+    logits: Float[Array, "batch *steps classes"] | None = None
+    pooled: Float[Array, "batch *steps channels"] | None = None
+    frames: Float[Array, "batch steps channels"] | None = None
+
+    def only(self, taps: Collection[str]) -> "Output":
+        """Without the taps that are not named.
+
+        Raises:
+          ValueError: a name is none of an output's, or that of one that the model does not make.
+        """
+        for name in taps:
+            if name not in _OUTPUTS:
+                raise ValueError(f"there is no tap {name!r}; there are {', '.join(_OUTPUTS)}")
+            if getattr(self, name) is None:
+                raise ValueError(f"this model makes no {name}")
+        return dataclasses.replace(self, **{name: None for name in _TAPS if name not in taps})
+
+
+_OUTPUTS = tuple(field.name for field in dataclasses.fields(Output))
 
 
 @runtime_checkable
@@ -77,10 +132,12 @@ class Body(Protocol):
         """The layers under their published names."""
         ...
 
-    def __call__(
-        self, layers: Any, features: Features, *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch steps channels"]:
-        """Runs the layers that `build` made; they are attributes of `layers`, which is the model itself."""
+    def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
+        """Runs the layers that `build` made; they are attributes of `layers`, which is the model itself.
+
+        Returns:
+          (batch, steps, channels).
+        """
         ...
 
 
@@ -97,16 +154,17 @@ class Head(Protocol):
         """The layers under their published names."""
         ...
 
-    def __call__(
-        self, layers: Any, x: Float[Array, "batch steps channels"], *, frames: int, rngs: nnx.Rngs | None
-    ) -> Output:
+    def __call__(self, layers: Any, x: Clips, *, frames: int, rngs: nnx.Rngs | None) -> Output:
         """Runs the layers that `build` made, found as attributes of `layers`.
 
         Args:
           layers: the model itself.
-          x: what the body yields.
+          x: what the body yields, (batch, steps, channels), in float32.
           frames: of the log-mel spectrogram of the clips, which are also those of `Output.framewise`.
           rngs: source of random numbers, in training.
+
+        Returns:
+          All that the head makes, taps too.
         """
         ...
 
@@ -124,10 +182,11 @@ class ModelConfig:
       spec_augment: what SpecAugment masks in training; None for nothing.
       mixup: what mixup blends in training: features (the log-mel ones, and what a body makes of the waveform itself) or
         waveforms.
+      precision: how the body multiplies; front end and head always do in float32.
       published: False for rows of our own, which `list_models()` leaves out.
 
     Raises:
-      InputError: the body can not read what the front end makes.
+      InputError: the body can not read what the front end makes, or there is no such precision.
     """
 
     name: str
@@ -137,9 +196,12 @@ class ModelConfig:
     labels: LabelSet = dataclasses.field(default_factory=audioset)
     spec_augment: Stripes | None = dataclasses.field(default_factory=Stripes)
     mixup: Literal["features", "waveform"] = "features"
+    precision: Precision = "float32"
     published: bool = True
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"there is no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
         self.body.check(self.frontend)
 
     @property

@@ -10,8 +10,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from panns_jax.models.clips import Clips
 from panns_jax.models.config import Output
-from panns_jax.models.layers import BatchNorm, conv, linear
+from panns_jax.models.layers import BatchNorm, Conv, linear
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,16 +40,16 @@ class ClipHead:
             "head_dropout": nnx.Dropout(self.dropout),
         }
 
-    def __call__(
-        self, layers: Any, x: Float[Array, "batch steps channels"], *, frames: int, rngs: nnx.Rngs | None
-    ) -> Output:
-        pooled = x.max(axis=1) + x.mean(axis=1)
-        if self.drops_pooled:
-            pooled = layers.head_dropout(pooled, rngs=rngs)
-        hidden = jax.nn.relu(layers.fc1(pooled))
+    def __call__(self, layers: Any, x: Clips, *, frames: int, rngs: nnx.Rngs | None) -> Output:
+        pooled = x.max() + x.mean()
+        hidden = layers.head_dropout(pooled, rngs=rngs) if self.drops_pooled else pooled
+        hidden = jax.nn.relu(layers.fc1(hidden))
+        logits = layers.fc_audioset(hidden)
         # As published, dropout touches the reported embedding only; the classifier reads the whole of it.
         embedding = layers.head_dropout(hidden, rngs=rngs)
-        return Output(clipwise=jax.nn.sigmoid(layers.fc_audioset(hidden)), embedding=embedding)
+        return Output(
+            clipwise=jax.nn.sigmoid(logits), embedding=embedding, logits=logits, pooled=pooled, frames=x.own()
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,50 +81,56 @@ class DecisionHead:
         fc1 = linear(in_channels, self.hidden_dim, rngs=rngs)
         return {"fc1": fc1, **classifier, "head_dropout": nnx.Dropout(self.dropout)}
 
-    def __call__(
-        self, layers: Any, x: Float[Array, "batch steps channels"], *, frames: int, rngs: nnx.Rngs | None
-    ) -> Output:
-        # The mean counts the padding, as published.
-        x = nnx.max_pool(x, (3,), strides=(1,), padding="SAME") + nnx.avg_pool(x, (3,), strides=(1,), padding="SAME")
-        x = layers.head_dropout(x, rngs=rngs)
-        x = layers.head_dropout(jax.nn.relu(layers.fc1(x)), rngs=rngs)
+    def __call__(self, layers: Any, x: Clips, *, frames: int, rngs: nnx.Rngs | None) -> Output:
+        pooled = _smoothed(x)
+        hidden = pooled.map(lambda values: self._hidden(layers, values, rngs))
         if self.pooling == "attention":
-            clipwise, stepwise = layers.att_block(x)
+            clipwise, logits = layers.att_block(hidden)
         else:
-            stepwise = jax.nn.sigmoid(layers.fc_audioset(x))
-            clipwise = _largest(stepwise) if self.pooling == "max" else stepwise.mean(axis=1)
-        return Output(clipwise=clipwise, framewise=_repeated(stepwise, self.frames_per_step, frames))
+            logits = hidden.map(layers.fc_audioset)
+            stepwise = logits.map(jax.nn.sigmoid)
+            clipwise = stepwise.max() if self.pooling == "max" else stepwise.mean()
+        return Output(
+            clipwise=clipwise,
+            framewise=_repeated(logits.map(jax.nn.sigmoid), self.frames_per_step, frames),
+            logits=logits.own(),
+            pooled=pooled.own(),
+            frames=x.own(),
+        )
+
+    def _hidden(
+        self, layers: Any, pooled: Float[Array, "batch steps channels"], rngs: nnx.Rngs | None
+    ) -> Float[Array, "batch steps hidden_dim"]:
+        x = jax.nn.relu(layers.fc1(layers.head_dropout(pooled, rngs=rngs)))
+        return layers.head_dropout(x, rngs=rngs)
 
 
 class AttentionPooling(nnx.Module):
-    """Probability of each class in each step, and their mean over time with weights that are learnt."""
+    """Classifies every step, and takes the mean over time with weights that are learnt for each class."""
 
     def __init__(self, in_channels: int, num_classes: int, *, rngs: nnx.Rngs):
-        self.att = conv(in_channels, num_classes, (1,), use_bias=True, rngs=rngs)
-        self.cla = conv(in_channels, num_classes, (1,), use_bias=True, rngs=rngs)
+        self.att = Conv(in_channels, num_classes, (1,), use_bias=True, rngs=rngs)
+        self.cla = Conv(in_channels, num_classes, (1,), use_bias=True, rngs=rngs)
         self.bn_att = BatchNorm(num_classes, rngs=rngs)  # in the published checkpoints, and never used
 
-    def __call__(
-        self, x: Float[Array, "batch steps channels"]
-    ) -> tuple[Float[Array, "batch classes"], Float[Array, "batch steps classes"]]:
-        weights = jax.nn.softmax(jnp.clip(self.att(x), -10, 10), axis=1)
-        stepwise = jax.nn.sigmoid(self.cla(x))
+    def __call__(self, x: Clips) -> tuple[Float[Array, "batch classes"], Clips]:
+        """Probability of each class in each clip, and its log-odds in each step."""
+        attention, logits = self.att(x), self.cla(x)
+        weights = jax.nn.softmax(attention.map(lambda a: jnp.clip(a, -10, 10)).own(-jnp.inf), axis=1)
         # Rounding lifts the sum just above 1, where the loss has no logarithm.
-        return jnp.clip((weights * stepwise).sum(axis=1), 0, 1), stepwise
+        return jnp.clip((weights * jax.nn.sigmoid(logits.values)).sum(axis=1), 0, 1), logits
 
 
-def _largest(stepwise: Float[Array, "batch steps classes"]) -> Float[Array, "batch classes"]:
-    """The maximum over time, whose gradient goes to the first step that has it, as published.
-
-    Probabilities near 1 are often equal; that of `jnp.max` would be shared among them.
-    """
-    first = stepwise.argmax(axis=1, keepdims=True)
-    return jnp.take_along_axis(stepwise, first, axis=1).squeeze(axis=1)
+def _smoothed(x: Clips) -> Clips:
+    """Maximum + mean of every step and its two neighbours; the mean counts the padding, as published."""
+    largest = nnx.max_pool(x.own(-jnp.inf), (3,), strides=(1,), padding="SAME")
+    return Clips(largest + nnx.avg_pool(x.own(), (3,), strides=(1,), padding="SAME"), x.lengths)
 
 
-def _repeated(
-    stepwise: Float[Array, "batch steps classes"], frames_per_step: int, frames: int
-) -> Float[Array, "batch frames classes"]:
-    """Every step `frames_per_step` times, and the last one for the frames that are left."""
-    step = np.minimum(np.arange(frames) // frames_per_step, stepwise.shape[1] - 1)
-    return stepwise[:, step]
+def _repeated(stepwise: Clips, frames_per_step: int, frames: int) -> Float[Array, "batch frames classes"]:
+    """Every step `frames_per_step` times, and the clip's last one for the frames that are left."""
+    step = np.arange(frames) // frames_per_step
+    if stepwise.lengths is None:
+        return stepwise.values[:, np.minimum(step, stepwise.values.shape[1] - 1)]
+    last = stepwise.lengths[:, None] - 1
+    return jnp.take_along_axis(stepwise.values, jnp.minimum(step, last)[..., None], axis=1)

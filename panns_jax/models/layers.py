@@ -1,6 +1,12 @@
-"""Layers that the families share. Layout: NHWC with time = H and mel = W; NWC in networks over waveforms."""
+"""Layers that the families share, from `Clips` to `Clips`.
 
+Layout: NHWC with time = H and mel = W; NWC in networks over waveforms. Layers compute in the type of the values that
+they get, from float32 weights; batch normalisation always in float32.
+"""
+
+import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +15,43 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from panns_jax.frontend import Stripes, spec_augment
+from panns_jax.kernels.convolution import convolve
 from panns_jax.kernels.depthwise import depthwise_conv
+from panns_jax.models.clips import Clips
 
+T = TypeVar("T", int, Array)
 _xavier = nnx.initializers.xavier_uniform()
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """What a convolution or pooling sees of time at once.
+
+    Attributes:
+      size: time steps that it looks at.
+      stride: from one place to the next.
+      padding: time steps put on both sides.
+      dilation: from one time step that it looks at to the next.
+    """
+
+    size: int
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+
+    @property
+    def reaches(self) -> bool:
+        """Whether it looks beyond the end of a clip."""
+        return self.padding > 0
+
+    def steps(self, time: T) -> T:
+        """Number of places in `time` time steps."""
+        return (time + 2 * self.padding - self.dilation * (self.size - 1) - 1) // self.stride + 1
+
+
+def relu(x: Clips) -> Clips:
+    """max(x, 0)."""
+    return x.map(jax.nn.relu)
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -31,17 +71,17 @@ class BatchNorm(nnx.BatchNorm):
             rngs=rngs,
         )
 
-    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Float[Array, "*batch features"]
-    ) -> Float[Array, "*batch features"]:
-        if self.use_running_average:
-            return super().__call__(x)
+    def __call__(self, x: Clips) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return x.map(self._normalised)
+
+    def _normalised(self, x: Float[Array, "batch *space features"]) -> Float[Array, "batch *space features"]:
         kept = self.momentum * self.var[...]
-        y = super().__call__(x)
-        count = x.size // x.shape[-1]
-        # A single value has no unbiased variance; its biased one, 0, is kept then.
-        unbiased = count / max(count - 1, 1)
-        self.var[...] = kept + (self.var[...] - kept) * unbiased
+        y = super().__call__(x).astype(x.dtype)
+        if not self.use_running_average:
+            count = x.size // x.shape[-1]
+            # A single value has no unbiased variance; its biased one, 0, is kept then.
+            unbiased = count / max(count - 1, 1)
+            self.var[...] = kept + (self.var[...] - kept) * unbiased
         return y
 
 
@@ -52,13 +92,19 @@ class SpecAugment(nnx.Module):
         self.stripes = stripes
         self.deterministic = False
 
-    def __call__(
-        self, x: Float[Array, "batch frames mels"], rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch frames mels"]:
+    def __call__(self, x: Clips, rngs: nnx.Rngs | None) -> Clips:
         if self.deterministic:
             return x
         assert rngs is not None  # Model checks it, and says so in a sentence
-        return spec_augment(x, rngs.spec_augment(), self.stripes)
+        key = rngs.spec_augment()
+        return x.map(lambda features: spec_augment(features, key, self.stripes))
+
+
+class Dropout(nnx.Dropout):
+    """Sets values to 0 in training mode."""
+
+    def __call__(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return x.map(lambda values: super(Dropout, self).__call__(values, rngs=rngs))
 
 
 class Sequential(nnx.Module):
@@ -69,20 +115,20 @@ class Sequential(nnx.Module):
         for number, layer in enumerate(layers):
             setattr(self, str(number), layer)
 
-    def __call__(self, x: Float[Array, "batch *shape"], **options: object) -> Float[Array, "batch *other_shape"]:
+    def __call__(self, x: Clips, **options: object) -> Clips:
         for number in range(self.count):
             x = getattr(self, str(number))(x, **options)
         return x
 
 
 class Apply(nnx.Module):
-    """A function without weights as a layer of a `Sequential`."""
+    """A function of every value alone as a layer of a `Sequential`."""
 
     def __init__(self, function: Callable[[Array], Array]):
         self.function = function
 
-    def __call__(self, x: Float[Array, "batch *shape"]) -> Float[Array, "batch *other_shape"]:
-        return self.function(x)
+    def __call__(self, x: Clips) -> Clips:
+        return x.map(self.function)
 
 
 class AvgPool(nnx.Module):
@@ -91,34 +137,53 @@ class AvgPool(nnx.Module):
     def __init__(self, window: tuple[int, ...]):
         self.window = window
 
-    def __call__(self, x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *pooled channels"]:
+    def __call__(self, x: Clips) -> Clips:
         return avg_pool(x, self.window)
 
 
-def conv(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: tuple[int, ...],
-    *,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    use_bias: bool = False,
-    rngs: nnx.Rngs,
-) -> nnx.Conv:
-    """Convolution with Xavier-uniform weights, `padding` on every side, at full float32 precision."""
-    return nnx.Conv(
-        in_channels,
-        out_channels,
-        kernel_size,
-        strides=stride,
-        padding=((padding, padding),) * len(kernel_size),  # a list would make the graph definition unhashable
-        kernel_dilation=dilation,
-        use_bias=use_bias,
-        kernel_init=_xavier,
-        precision=lax.Precision.HIGHEST,
-        rngs=rngs,
-    )
+class Conv(nnx.Conv):
+    """Convolution with Xavier-uniform weights, zero padding, and full float32 products of float32 values."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, ...],
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        use_bias: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            strides=stride,
+            padding=((padding, padding),) * len(kernel_size),  # a list would make the graph definition unhashable
+            kernel_dilation=dilation,
+            use_bias=use_bias,
+            kernel_init=_xavier,
+            precision=lax.Precision.HIGHEST,
+            rngs=rngs,
+        )
+        self.window = Window(kernel_size[0], stride=stride, padding=padding, dilation=dilation)
+
+    def __call__(self, x: Clips) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
+        values = x.own() if self.window.reaches else x.values
+        window = self.window
+        y = convolve(
+            values,
+            self.kernel[...].astype(values.dtype),
+            stride=window.stride,
+            padding=window.padding,
+            dilation=window.dilation,
+            precision=lax.Precision(self.precision),
+        )
+        if self.bias is not None:
+            y = y + self.bias[...].astype(values.dtype)
+        return x.steps(y, window.steps)
 
 
 class DepthwiseConv(nnx.Conv):
@@ -136,10 +201,9 @@ class DepthwiseConv(nnx.Conv):
             rngs=rngs,
         )
 
-    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Float[Array, "batch time mels channels"]
-    ) -> Float[Array, "batch time mels channels"]:
-        return depthwise_conv(x, self.kernel[...])
+    def __call__(self, x: Clips) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
+        values = x.own()
+        return Clips(depthwise_conv(values, self.kernel[...].astype(values.dtype)), x.lengths)
 
 
 def linear(in_features: int, out_features: int, *, bias: float = 0.0, rngs: nnx.Rngs) -> nnx.Linear:
@@ -154,35 +218,38 @@ def linear(in_features: int, out_features: int, *, bias: float = 0.0, rngs: nnx.
     )
 
 
-def avg_pool(
-    x: Float[Array, "batch *space channels"], window: tuple[int, ...]
-) -> Float[Array, "batch *pooled channels"]:
+def mean_over_frequency(x: Clips) -> Clips:
+    """(batch, time, mels, channels) to (batch, time, channels)."""
+    return x.map(lambda values: values.mean(axis=2))
+
+
+def avg_pool(x: Clips, window: tuple[int, ...]) -> Clips:
     """Mean over windows that do not overlap; what does not fill a window is dropped."""
-    return x if set(window) == {1} else nnx.avg_pool(x, window, strides=window)
+    if set(window) == {1}:
+        return x
+    return x.steps(nnx.avg_pool(x.values, window, strides=window), Window(window[0], stride=window[0]).steps)
 
 
-def max_pool(
-    x: Float[Array, "batch time channels"], window: int, *, padding: int = 0
-) -> Float[Array, "batch pooled_time channels"]:
-    """Largest value of windows that do not overlap, after -infinity was put on both sides `padding` times."""
+def max_pool(x: Clips, window: int, *, padding: int = 0) -> Clips:
+    """Largest value of windows in time that do not overlap, after -infinity was put on both sides `padding` times."""
     shape = (1, window, 1)
-    return lax.reduce_window(x, -jnp.inf, lax.max, shape, shape, ((0, 0), (padding, padding), (0, 0)))
+    pads = ((0, 0), (padding, padding), (0, 0))
+    values = lax.reduce_window(x.own(-jnp.inf), -jnp.inf, lax.max, shape, shape, pads)
+    return x.steps(values, Window(window, stride=window, padding=padding).steps)
 
 
 class ConvBlock(nnx.Module):
     """Twice convolution 3 × 3, batch normalisation and ReLU, then average pooling (table I of the paper, VGG-like)."""
 
     def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs):
-        self.conv1 = conv(in_channels, out_channels, (3, 3), padding=1, rngs=rngs)
-        self.conv2 = conv(out_channels, out_channels, (3, 3), padding=1, rngs=rngs)
+        self.conv1 = Conv(in_channels, out_channels, (3, 3), padding=1, rngs=rngs)
+        self.conv2 = Conv(out_channels, out_channels, (3, 3), padding=1, rngs=rngs)
         self.bn1 = BatchNorm(out_channels, rngs=rngs)
         self.bn2 = BatchNorm(out_channels, rngs=rngs)
 
-    def __call__(
-        self, x: Float[Array, "batch time mels channels"], *, pool: tuple[int, int]
-    ) -> Float[Array, "batch pooled_time pooled_mels out_channels"]:
-        x = jax.nn.relu(self.bn1(self.conv1(x)))
-        x = jax.nn.relu(self.bn2(self.conv2(x)))
+    def __call__(self, x: Clips, *, pool: tuple[int, int]) -> Clips:
+        x = relu(self.bn1(self.conv1(x)))
+        x = relu(self.bn2(self.conv2(x)))
         return avg_pool(x, pool)
 
 
@@ -190,13 +257,11 @@ class ConvBlock5x5(nnx.Module):
     """Convolution 5 × 5, batch normalisation and ReLU, then average pooling (Cnn6)."""
 
     def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs):
-        self.conv1 = conv(in_channels, out_channels, (5, 5), padding=2, rngs=rngs)
+        self.conv1 = Conv(in_channels, out_channels, (5, 5), padding=2, rngs=rngs)
         self.bn1 = BatchNorm(out_channels, rngs=rngs)
 
-    def __call__(
-        self, x: Float[Array, "batch time mels channels"], *, pool: tuple[int, int]
-    ) -> Float[Array, "batch pooled_time pooled_mels out_channels"]:
-        return avg_pool(jax.nn.relu(self.bn1(self.conv1(x))), pool)
+    def __call__(self, x: Clips, *, pool: tuple[int, int]) -> Clips:
+        return avg_pool(relu(self.bn1(self.conv1(x))), pool)
 
 
 def pad_to(waveform: Float[Array, "batch samples"], min_samples: int) -> Float[Array, "batch padded"]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float
 
 from panns_jax.frontend import FrontendConfig
+from panns_jax.models.clips import Clips
 from panns_jax.models.config import Features, require_mel_bins
-from panns_jax.models.layers import Apply, AvgPool, BatchNorm, DepthwiseConv, Sequential, conv
+from panns_jax.models.layers import Apply, AvgPool, BatchNorm, Conv, DepthwiseConv, Sequential, mean_over_frequency
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,11 +49,8 @@ class _MobileNet(abc.ABC):
     def build(self, frontend: FrontendConfig, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
         return {"features": self.features(rngs=rngs)}
 
-    def __call__(
-        self, layers: Any, features: Features, *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch steps channels"]:
-        assert features.logmel is not None
-        return layers.features(features.logmel[..., None]).mean(axis=2)
+    def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
+        return mean_over_frequency(layers.features(features.image))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,15 +120,13 @@ class InvertedResidual(nnx.Module):
         self.conv = Sequential([*expand, *depthwise, *_pointwise(hidden, out_channels, rngs=rngs)])
         self.adds_input = stride == 1 and in_channels == out_channels
 
-    def __call__(
-        self, x: Float[Array, "batch time mels channels"]
-    ) -> Float[Array, "batch pooled_time pooled_mels out_channels"]:
+    def __call__(self, x: Clips) -> Clips:
         y = self.conv(x)
         return x + y if self.adds_input else y
 
 
 def _stem(out_channels: int, activation: nnx.Module, *, rngs: nnx.Rngs) -> Sequential:
-    convolution = conv(1, out_channels, (3, 3), padding=1, rngs=rngs)
+    convolution = Conv(1, out_channels, (3, 3), padding=1, rngs=rngs)
     return Sequential([convolution, AvgPool((2, 2)), BatchNorm(out_channels, rngs=rngs), activation])
 
 
@@ -146,4 +141,4 @@ def _depthwise(channels: int, stride: int, *, rngs: nnx.Rngs) -> list[nnx.Module
 
 
 def _pointwise(in_channels: int, out_channels: int, *, rngs: nnx.Rngs) -> list[nnx.Module]:
-    return [conv(in_channels, out_channels, (1, 1), rngs=rngs), BatchNorm(out_channels, rngs=rngs)]
+    return [Conv(in_channels, out_channels, (1, 1), rngs=rngs), BatchNorm(out_channels, rngs=rngs)]

@@ -1,11 +1,18 @@
 """The one module class: front end, body and head put together."""
 
+import dataclasses
+import functools
+from collections.abc import Collection
+
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from panns_jax.frontend import log_mel, mixup
+from panns_jax.models.clips import Clips
 from panns_jax.models.config import Features, ModelConfig, Output
 from panns_jax.models.layers import BatchNorm, SpecAugment, pad_to
 
@@ -31,11 +38,16 @@ class Model(nnx.Module):
         head = config.head.build(config.body.out_channels, config.num_classes, rngs=rngs)
         for name, layer in {**body, **head}.items():
             setattr(self, name, layer)
+        if config.precision != "float32":
+            for layer in body.values():
+                layer.set_attributes(nnx.Conv, precision=lax.Precision.DEFAULT, raise_if_not_found=False)
 
     def __call__(
         self,
         waveform: ArrayLike,
         *,
+        lengths: ArrayLike | None = None,
+        taps: Collection[str] = (),
         mixup_lambda: ArrayLike | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> Output:
@@ -44,6 +56,9 @@ class Model(nnx.Module):
         Args:
           waveform: (batch, samples), clips in [-1, 1] at `config.sample_rate`. Clips shorter than `config.min_samples`
             are zero-padded at their end.
+          lengths: (batch,), number of samples of each clip where they differ, in evaluation mode. What stands beyond
+            them in `waveform` is not read: each clip gets what it gets alone.
+          taps: names of what `Output` holds only where it is asked for: "logits", "pooled", "frames".
           mixup_lambda: (pairs,), in training: blend rows 2k and 2k+1 of the batch with weights λ and 1-λ; the output
             then has half as many rows.
           rngs: source of random numbers, needed in training mode (dropout, SpecAugment).
@@ -52,25 +67,49 @@ class Model(nnx.Module):
           Probabilities, embedding and, where the head has them, frames.
 
         Raises:
-          ValueError: the waveform is not (batch, samples), has no samples, or is not floating point; `mixup_lambda`
-            is not half as long as the batch; or random numbers are needed and `rngs` was not given.
+          ValueError: the waveform is not (batch, samples), has no samples, or is not floating point; `lengths` are not
+            whole numbers from 1 to samples for each clip, or were given in training mode; there is no such tap;
+            `mixup_lambda` is not half as long as the batch; or random numbers are needed and `rngs` was not given.
         """
-        x = pad_to(_checked(waveform), self.config.min_samples)
+        clips = self._clips(_checked(waveform), lengths)
         self._require_rngs(rngs)
         blend = None if mixup_lambda is None else _weights(mixup_lambda)
         if blend is not None and self.config.mixup == "waveform":
-            x, blend = mixup(x, blend), None
-        logmel = self._logmel(x, blend, rngs) if self.config.body.reads_logmel else None
-        steps = self.config.body(self, Features(x, logmel, blend), rngs=rngs)
-        return self.config.head(self, steps, frames=self.config.frontend.frames(x.shape[1]), rngs=rngs)
+            clips, blend = clips.map(functools.partial(mixup, mixup_lambda=blend)), None
+        logmel = self._logmel(clips, blend, rngs) if self.config.body.reads_logmel else None
+        steps = self.config.body(self, self._features(clips, logmel, blend), rngs=rngs)
+        steps = steps.map(lambda x: x.astype(jnp.float32))
+        frames = self.config.frontend.frames
+        output = self.config.head(self, steps, frames=frames(clips.values.shape[1]), rngs=rngs)
+        if output.framewise is not None:
+            output = dataclasses.replace(output, framewise=clips.steps(output.framewise, frames).own())
+        return output.only(taps)
 
-    def _logmel(
-        self, waveform: Float[Array, "rows samples"], blend: Float[Array, " pairs"] | None, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch frames mels"]:
-        x = self.bn0(log_mel(waveform, self.config.frontend))
+    def _clips(self, waveform: Float[Array, "batch samples"], lengths: ArrayLike | None) -> Clips:
+        """The waveforms as long as they have to be at least, with zeros beyond the end of each clip."""
+        least = self.config.min_samples
+        if lengths is None:
+            return Clips(pad_to(waveform, least))
+        if any(isinstance(m, nnx.BatchNorm) and not m.use_running_average for _, m in nnx.iter_modules(self)):
+            raise ValueError(
+                "lengths are for evaluation mode: in training, batch normalisation sees all clips of a batch, so cut or"
+                " pad them to one length"
+            )
+        clips = Clips(waveform, _sample_counts(lengths, waveform))
+        return clips.steps(pad_to(clips.own(), least), lambda lengths: jnp.maximum(lengths, least))
+
+    def _logmel(self, waveform: Clips, blend: Float[Array, " pairs"] | None, rngs: nnx.Rngs | None) -> Clips:
+        frontend = self.config.frontend
+        features = log_mel(waveform.values, frontend, waveform.lengths)
+        x = self.bn0(waveform.steps(features, frontend.frames))
         if self.config.spec_augment is not None:
             x = self.spec_augmenter(x, rngs)
-        return x if blend is None else mixup(x, blend)
+        return x if blend is None else x.map(functools.partial(mixup, mixup_lambda=blend))
+
+    def _features(self, waveform: Clips, logmel: Clips | None, blend: Float[Array, " pairs"] | None) -> Features:
+        if self.config.precision != "bfloat16":
+            return Features(waveform, logmel, blend)
+        return Features(waveform.map(_halved), None if logmel is None else logmel.map(_halved), blend)
 
     def _require_rngs(self, rngs: nnx.Rngs | None) -> None:
         if rngs is None and any(_draws(module) for _, module in nnx.iter_modules(self)):
@@ -84,6 +123,23 @@ def _draws(module: nnx.Module) -> bool:
     if isinstance(module, nnx.Dropout):
         return not module.deterministic and module.rate > 0
     return isinstance(module, SpecAugment) and not module.deterministic
+
+
+def _halved(x: Float[Array, "*shape"]) -> Array:
+    return x.astype(jnp.bfloat16)
+
+
+def _sample_counts(given: ArrayLike, waveform: Float[Array, "batch samples"]) -> Int[Array, " batch"]:
+    counts = jnp.asarray(given)
+    batch, samples = waveform.shape
+    if counts.shape != (batch,) or not jnp.issubdtype(counts.dtype, jnp.integer):
+        raise ValueError(
+            f"lengths must be (batch,) = ({batch},) whole numbers, got shape {counts.shape} of {counts.dtype}"
+        )
+    # Inside a compiled function there are no numbers to look at.
+    if not isinstance(counts, Tracer) and not ((counts >= 1) & (counts <= samples)).all():
+        raise ValueError(f"lengths must be from 1 to {samples}, the samples of waveform, got {counts.tolist()}")
+    return jnp.clip(counts, 1, samples)
 
 
 def _weights(given: ArrayLike) -> Float[Array, " pairs"]:

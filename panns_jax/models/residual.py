@@ -1,14 +1,14 @@
 """What residual networks over spectrograms and over waveforms share."""
 
+import abc
 import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
-import jax
 from flax import nnx
-from jaxtyping import Array, Float
 
-from panns_jax.models.layers import AvgPool, BatchNorm, Sequential, conv
+from panns_jax.models.clips import Clips
+from panns_jax.models.layers import AvgPool, BatchNorm, Conv, Dropout, Sequential, relu
 
 
 class ResidualBlock(nnx.Module):
@@ -28,19 +28,15 @@ class ResidualBlock(nnx.Module):
         out_channels = planes * self.expansion
         self.stride = stride
         self.downsample = _shortcut(in_channels, out_channels, stride=stride, dimensions=self.dimensions, rngs=rngs)
-        self.dropout = nnx.Dropout(0.1)
+        self.dropout = Dropout(0.1)
 
-    def branch(
-        self, x: Float[Array, "batch *space channels"], *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch *pooled out_channels"]:
+    @abc.abstractmethod
+    def branch(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
         """The branch of convolutions, which ends with a batch normalisation."""
-        raise NotImplementedError
 
-    def __call__(
-        self, x: Float[Array, "batch *space channels"], *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch *pooled out_channels"]:
+    def __call__(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
         shortcut = x if self.downsample is None else self.downsample(x)
-        return jax.nn.relu(self.branch(x, rngs=rngs) + shortcut)
+        return relu(self.branch(x, rngs=rngs) + shortcut)
 
 
 class ResidualLayers(nnx.Module):
@@ -64,9 +60,7 @@ class ResidualLayers(nnx.Module):
                 in_channels = width * block.expansion
             setattr(self, f"layer{i}", Sequential(group))
 
-    def __call__(
-        self, x: Float[Array, "batch *space channels"], *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch *pooled out_channels"]:
+    def __call__(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
         for i in range(1, self.count + 1):
             x = getattr(self, f"layer{i}")(x, rngs=rngs)
         return x
@@ -79,5 +73,5 @@ def _shortcut(
     if stride == 1 and in_channels == out_channels:
         return None
     pool = [AvgPool((stride,) * dimensions)] if stride > 1 else []
-    project = conv(in_channels, out_channels, (1,) * dimensions, rngs=rngs)
+    project = Conv(in_channels, out_channels, (1,) * dimensions, rngs=rngs)
     return Sequential([*pool, project, BatchNorm(out_channels, rngs=rngs)])

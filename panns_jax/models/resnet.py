@@ -6,13 +6,12 @@ Where a ResNet for images would stride, these take the mean of 2 × 2 before the
 import dataclasses
 from typing import Any, Literal
 
-import jax
 from flax import nnx
-from jaxtyping import Array, Float
 
 from panns_jax.frontend import FrontendConfig
+from panns_jax.models.clips import Clips
 from panns_jax.models.config import Features, require_mel_bins
-from panns_jax.models.layers import BatchNorm, ConvBlock, avg_pool, conv
+from panns_jax.models.layers import BatchNorm, Conv, ConvBlock, Dropout, avg_pool, mean_over_frequency, relu
 from panns_jax.models.residual import ResidualBlock, ResidualLayers
 
 
@@ -21,15 +20,13 @@ class BasicBlock(ResidualBlock):
 
     def __init__(self, in_channels: int, planes: int, *, stride: int, rngs: nnx.Rngs):
         super().__init__(in_channels, planes, stride=stride, rngs=rngs)
-        self.conv1 = conv(in_channels, planes, (3, 3), padding=1, rngs=rngs)
+        self.conv1 = Conv(in_channels, planes, (3, 3), padding=1, rngs=rngs)
         self.bn1 = BatchNorm(planes, rngs=rngs)
-        self.conv2 = conv(planes, planes, (3, 3), padding=1, rngs=rngs)
+        self.conv2 = Conv(planes, planes, (3, 3), padding=1, rngs=rngs)
         self.bn2 = BatchNorm(planes, initial_scale=0.0, rngs=rngs)
 
-    def branch(
-        self, x: Float[Array, "batch time mels channels"], *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch pooled_time pooled_mels out_channels"]:
-        x = jax.nn.relu(self.bn1(self.conv1(avg_pool(x, (self.stride, self.stride)))))
+    def branch(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
+        x = relu(self.bn1(self.conv1(avg_pool(x, (self.stride, self.stride)))))
         return self.bn2(self.conv2(self.dropout(x, rngs=rngs)))
 
 
@@ -41,18 +38,16 @@ class Bottleneck(ResidualBlock):
     def __init__(self, in_channels: int, planes: int, *, stride: int, rngs: nnx.Rngs):
         super().__init__(in_channels, planes, stride=stride, rngs=rngs)
         out_channels = planes * self.expansion
-        self.conv1 = conv(in_channels, planes, (1, 1), rngs=rngs)
+        self.conv1 = Conv(in_channels, planes, (1, 1), rngs=rngs)
         self.bn1 = BatchNorm(planes, rngs=rngs)
-        self.conv2 = conv(planes, planes, (3, 3), padding=1, rngs=rngs)
+        self.conv2 = Conv(planes, planes, (3, 3), padding=1, rngs=rngs)
         self.bn2 = BatchNorm(planes, rngs=rngs)
-        self.conv3 = conv(planes, out_channels, (1, 1), rngs=rngs)
+        self.conv3 = Conv(planes, out_channels, (1, 1), rngs=rngs)
         self.bn3 = BatchNorm(out_channels, initial_scale=0.0, rngs=rngs)
 
-    def branch(
-        self, x: Float[Array, "batch time mels channels"], *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch pooled_time pooled_mels out_channels"]:
-        x = jax.nn.relu(self.bn1(self.conv1(avg_pool(x, (self.stride, self.stride)))))
-        x = jax.nn.relu(self.bn2(self.conv2(x)))
+    def branch(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
+        x = relu(self.bn1(self.conv1(avg_pool(x, (self.stride, self.stride)))))
+        x = relu(self.bn2(self.conv2(x)))
         return self.bn3(self.conv3(self.dropout(x, rngs=rngs)))
 
 
@@ -102,15 +97,12 @@ class ResNet:
                 block, self.stem_channels, planes=self.planes, blocks=self.blocks, stride=2, rngs=rngs
             ),
             "conv_block_after1": ConvBlock(self.planes[-1] * block.expansion, self.out_channels, rngs=rngs),
-            "body_dropout": nnx.Dropout(self.dropout),
+            "body_dropout": Dropout(self.dropout),
         }
 
-    def __call__(
-        self, layers: Any, features: Features, *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch steps channels"]:
-        assert features.logmel is not None
-        x = layers.conv_block1(features.logmel[..., None], pool=(2, 2))
+    def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
+        x = layers.conv_block1(features.image, pool=(2, 2))
         x = layers.resnet(layers.body_dropout(x, rngs=rngs), rngs=rngs)
         x = layers.body_dropout(avg_pool(x, (2, 2)), rngs=rngs)
         x = layers.conv_block_after1(x, pool=(1, 1))
-        return layers.body_dropout(x, rngs=rngs).mean(axis=2)
+        return mean_over_frequency(layers.body_dropout(x, rngs=rngs))

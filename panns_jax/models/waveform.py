@@ -3,13 +3,12 @@
 import dataclasses
 from typing import Any
 
-import jax
 from flax import nnx
-from jaxtyping import Array, Float
 
 from panns_jax.frontend import FrontendConfig
+from panns_jax.models.clips import Clips
 from panns_jax.models.config import Features
-from panns_jax.models.layers import BatchNorm, conv, max_pool
+from panns_jax.models.layers import BatchNorm, Conv, Dropout, max_pool, relu
 from panns_jax.models.residual import ResidualBlock, ResidualLayers
 
 
@@ -32,15 +31,13 @@ class LeeNetBlock(nnx.Module):
         for i in range(1, convolutions + 1):
             first = i == 1
             channels = in_channels if first else out_channels
-            layer = conv(channels, out_channels, (3,), stride=stride if first else 1, padding=1, rngs=rngs)
+            layer = Conv(channels, out_channels, (3,), stride=stride if first else 1, padding=1, rngs=rngs)
             setattr(self, f"conv{i}", layer)
             setattr(self, f"bn{i}", BatchNorm(out_channels, rngs=rngs))
 
-    def __call__(
-        self, x: Float[Array, "batch time channels"], *, pool: int
-    ) -> Float[Array, "batch pooled_time out_channels"]:
+    def __call__(self, x: Clips, *, pool: int) -> Clips:
         for i in range(1, self.convolutions + 1):
-            x = jax.nn.relu(getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x)))
+            x = relu(getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x)))
         # Windows of 3, padded by 1: the published models have one step more than there are whole windows.
         return max_pool(x, pool, padding=pool // 2) if pool > 1 else x
 
@@ -74,12 +71,10 @@ class LeeNet(_WaveformBody):
             f"conv_block{i}": LeeNetBlock(*pair, convolutions=self.convolutions, stride=3 if i == 1 else 1, rngs=rngs)
             for i, pair in enumerate(pairs, start=1)
         }
-        return {**blocks, "body_dropout": nnx.Dropout(self.dropout)}
+        return {**blocks, "body_dropout": Dropout(self.dropout)}
 
-    def __call__(
-        self, layers: Any, features: Features, *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch steps channels"]:
-        x, last = features.waveform[..., None], len(self.channels)
+    def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
+        x, last = features.signal, len(self.channels)
         x = layers.conv_block1(x, pool=1)
         for i in range(2, last + 1):
             x = layers.body_dropout(x, rngs=rngs)
@@ -93,20 +88,20 @@ class DaiNetBlock(nnx.Module):
     def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs):
         for i in range(1, 5):
             channels = in_channels if i == 1 else out_channels
-            setattr(self, f"conv{i}", conv(channels, out_channels, (3,), padding=1, rngs=rngs))
+            setattr(self, f"conv{i}", Conv(channels, out_channels, (3,), padding=1, rngs=rngs))
             setattr(self, f"bn{i}", BatchNorm(out_channels, initial_scale=float(i < 4), rngs=rngs))
         # The published checkpoints have the projection also where the input itself is added.
-        self.downsample = conv(in_channels, out_channels, (1,), rngs=rngs)
+        self.downsample = Conv(in_channels, out_channels, (1,), rngs=rngs)
         self.bn_downsample = BatchNorm(out_channels, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "batch time channels"]) -> Float[Array, "batch time out_channels"]:
+    def __call__(self, x: Clips) -> Clips:
         y = x
         for i in range(1, 5):
             y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
             if i < 4:
-                y = jax.nn.relu(y)
-        projected = x if x.shape == y.shape else self.bn_downsample(self.downsample(x))
-        return jax.nn.relu(y + projected)
+                y = relu(y)
+        projected = x if x.values.shape == y.values.shape else self.bn_downsample(self.downsample(x))
+        return relu(y + projected)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,15 +125,13 @@ class DaiNet(_WaveformBody):
         first = self.channels[0]
         pairs = zip((first, *self.channels[:-1]), self.channels, strict=True)
         return {
-            "conv0": conv(1, first, (80,), stride=4, rngs=rngs),
+            "conv0": Conv(1, first, (80,), stride=4, rngs=rngs),
             "bn0": BatchNorm(first, rngs=rngs),
             **{f"conv_block{i}": DaiNetBlock(*pair, rngs=rngs) for i, pair in enumerate(pairs, start=1)},
         }
 
-    def __call__(
-        self, layers: Any, features: Features, *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch steps channels"]:
-        x = layers.bn0(layers.conv0(features.waveform[..., None]))  # no ReLU, as published
+    def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
+        x = layers.bn0(layers.conv0(features.signal))  # no ReLU, as published
         x = layers.conv_block1(x)
         for i in range(2, len(self.channels) + 1):
             x = getattr(layers, f"conv_block{i}")(max_pool(x, 4))
@@ -152,17 +145,15 @@ class BasicBlock1d(ResidualBlock):
 
     def __init__(self, in_channels: int, planes: int, *, stride: int, rngs: nnx.Rngs):
         super().__init__(in_channels, planes, stride=stride, rngs=rngs)
-        self.conv1 = conv(in_channels, planes, (3,), padding=1, rngs=rngs)
+        self.conv1 = Conv(in_channels, planes, (3,), padding=1, rngs=rngs)
         self.bn1 = BatchNorm(planes, rngs=rngs)
-        self.conv2 = conv(planes, planes, (3,), padding=2, dilation=2, rngs=rngs)
+        self.conv2 = Conv(planes, planes, (3,), padding=2, dilation=2, rngs=rngs)
         self.bn2 = BatchNorm(planes, initial_scale=0.0, rngs=rngs)
 
-    def branch(
-        self, x: Float[Array, "batch time channels"], *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch pooled_time out_channels"]:
+    def branch(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
         if self.stride > 1:
             x = max_pool(x, self.stride)
-        x = jax.nn.relu(self.bn1(self.conv1(x)))
+        x = relu(self.bn1(self.conv1(x)))
         return self.bn2(self.conv2(self.dropout(x, rngs=rngs)))
 
 
@@ -188,13 +179,11 @@ class Res1dNet(_WaveformBody):
     def build(self, frontend: FrontendConfig, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
         first = self.planes[0]
         return {
-            "conv0": conv(1, first, (11,), stride=5, padding=5, rngs=rngs),
+            "conv0": Conv(1, first, (11,), stride=5, padding=5, rngs=rngs),
             "bn0": BatchNorm(first, rngs=rngs),
             "resnet": ResidualLayers(BasicBlock1d, first, planes=self.planes, blocks=self.blocks, stride=4, rngs=rngs),
         }
 
-    def __call__(
-        self, layers: Any, features: Features, *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch steps channels"]:
-        x = layers.bn0(layers.conv0(features.waveform[..., None]))  # no ReLU, as published
+    def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
+        x = layers.bn0(layers.conv0(features.signal))  # no ReLU, as published
         return layers.resnet(x, rngs=rngs)

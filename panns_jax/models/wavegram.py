@@ -3,16 +3,15 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
 
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig, mixup
+from panns_jax.models.clips import Clips
 from panns_jax.models.cnn import Cnn
 from panns_jax.models.config import Features
-from panns_jax.models.layers import BatchNorm, ConvBlock, conv, max_pool
+from panns_jax.models.layers import BatchNorm, Conv, ConvBlock, max_pool, relu
 
 _STRIDE = 5
 _POOL = 4
@@ -22,14 +21,14 @@ class WavegramBlock(nnx.Module):
     """Two convolutions of size 3, the second one with holes, each with batch normalisation and ReLU; max pooling."""
 
     def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs):
-        self.conv1 = conv(in_channels, out_channels, (3,), padding=1, rngs=rngs)
-        self.conv2 = conv(out_channels, out_channels, (3,), padding=2, dilation=2, rngs=rngs)
+        self.conv1 = Conv(in_channels, out_channels, (3,), padding=1, rngs=rngs)
+        self.conv2 = Conv(out_channels, out_channels, (3,), padding=2, dilation=2, rngs=rngs)
         self.bn1 = BatchNorm(out_channels, rngs=rngs)
         self.bn2 = BatchNorm(out_channels, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "batch time channels"]) -> Float[Array, "batch pooled_time out_channels"]:
-        x = jax.nn.relu(self.bn1(self.conv1(x)))
-        return max_pool(jax.nn.relu(self.bn2(self.conv2(x))), _POOL)
+    def __call__(self, x: Clips) -> Clips:
+        x = relu(self.bn1(self.conv1(x)))
+        return max_pool(relu(self.bn2(self.conv2(x))), _POOL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +81,7 @@ class Wavegram:
         blocks = {f"pre_block{i}": WavegramBlock(*pair, rngs=rngs) for i, pair in enumerate(pairs, start=1)}
         width = self.cnn.channels[0]
         layers = {
-            "pre_conv0": conv(1, first, (11,), stride=_STRIDE, padding=5, rngs=rngs),
+            "pre_conv0": Conv(1, first, (11,), stride=_STRIDE, padding=5, rngs=rngs),
             "pre_bn0": BatchNorm(first, rngs=rngs),
             **blocks,
             self._last_block: ConvBlock(self.channels[-1] // self.frequencies, width, rngs=rngs),
@@ -96,32 +95,31 @@ class Wavegram:
     def _last_block(self) -> str:
         return f"pre_block{len(self.channels) + 1}"
 
-    def __call__(
-        self, layers: Any, features: Features, *, rngs: nnx.Rngs | None
-    ) -> Float[Array, "batch steps channels"]:
-        x = self._wavegram(layers, features.waveform)
-        if features.blend is not None:
-            x = mixup(x, features.blend)
-        if features.logmel is not None:
-            y = layers.conv_block1(features.logmel[..., None], pool=(2, 2))
-            # One of them can be a step longer, where the published models fail.
-            steps = min(x.shape[1], y.shape[1])
-            x = jnp.concatenate([y[:, :steps], x[:, :steps]], axis=-1)
+    def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
+        x, blend = self._wavegram(layers, features.signal), features.blend
+        if blend is not None:
+            x = x.map(lambda values: mixup(values, blend))
+        if self.reads_logmel:
+            x = side_by_side(layers.conv_block1(features.image, pool=(2, 2)), x)
         x = layers.body_dropout(x, rngs=rngs)
         return self.cnn.run_from(2, layers, x, rngs=rngs)
 
-    def _wavegram(
-        self, layers: Any, waveform: Float[Array, "rows samples"]
-    ) -> Float[Array, "rows steps frequencies channels"]:
-        x = jax.nn.relu(layers.pre_bn0(layers.pre_conv0(waveform[..., None])))
+    def _wavegram(self, layers: Any, signal: Clips) -> Clips:
+        x = relu(layers.pre_bn0(layers.pre_conv0(signal)))
         for i in range(1, len(self.channels) + 1):
             x = getattr(layers, f"pre_block{i}")(x)
         return getattr(layers, self._last_block)(as_image(x, self.frequencies), pool=(2, 1))
 
 
-def as_image(
-    x: Float[Array, "rows steps flat_channels"], frequencies: int
-) -> Float[Array, "rows steps frequencies channels"]:
+def as_image(x: Clips, frequencies: int) -> Clips:
     """Channel c becomes frequency c % frequencies of channel c // frequencies."""
-    rows, steps, channels = x.shape
-    return x.reshape(rows, steps, channels // frequencies, frequencies).swapaxes(2, 3)
+    rows, steps, channels = x.values.shape
+    shape = (rows, steps, channels // frequencies, frequencies)
+    return x.map(lambda values: values.reshape(shape).swapaxes(2, 3))
+
+
+def side_by_side(x: Clips, y: Clips) -> Clips:
+    """The channels of both. One of them can be a step longer, where the published models fail: it is cut."""
+    steps = min(x.values.shape[1], y.values.shape[1])
+    values = jnp.concatenate([x.values[:, :steps], y.values[:, :steps]], axis=-1)
+    return Clips(values, None if x.lengths is None or y.lengths is None else jnp.minimum(x.lengths, y.lengths))

@@ -2,23 +2,21 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from panns_jax.models.layers import Apply, avg_pool, max_pool
+from panns_jax.models.clips import Clips
+from panns_jax.models.layers import Apply, avg_pool, max_pool, relu
 from panns_jax.models.mobilenet import InvertedResidual, MobileNetV1
 from panns_jax.models.resnet import BasicBlock, Bottleneck
 from panns_jax.models.waveform import BasicBlock1d, DaiNetBlock
 from panns_jax.models.wavegram import WavegramBlock, as_image
 
-relu = jax.nn.relu
 
-
-def normal(*shape: int) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
+def normal(*shape: int) -> Clips:
+    return Clips(jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32))
 
 
 def ready(block: Any) -> Any:
@@ -37,8 +35,8 @@ def layer(block: Any, *names: str) -> Any:
     return block
 
 
-def same(one: jax.Array, other: jax.Array) -> None:
-    np.testing.assert_allclose(one, other, atol=1e-5)
+def same(one: Clips, other: Clips) -> None:
+    np.testing.assert_allclose(one.values, other.values, atol=1e-5)
 
 
 def test_a_stride_is_a_mean_before_the_first_convolution_and_in_the_shortcut():
@@ -46,7 +44,7 @@ def test_a_stride_is_a_mean_before_the_first_convolution_and_in_the_shortcut():
     pooled = avg_pool(x, (2, 2))
     branch = block.bn2(block.conv2(relu(block.bn1(block.conv1(pooled)))))
     shortcut = layer(block.downsample, "2")(layer(block.downsample, "1")(pooled))
-    assert block(x, rngs=None).shape == (2, 3, 2, 2)
+    assert block(x, rngs=None).values.shape == (2, 3, 2, 2)
     same(block(x, rngs=None), relu(branch + shortcut))
 
 
@@ -55,7 +53,7 @@ def test_a_bottleneck_widens_fourfold_and_projects_without_a_stride_too():
     y = relu(block.bn1(block.conv1(x)))
     branch = block.bn3(block.conv3(relu(block.bn2(block.conv2(y)))))
     shortcut = layer(block.downsample, "1")(layer(block.downsample, "0")(x))
-    assert block(x, rngs=None).shape == (2, 4, 4, 8)
+    assert block(x, rngs=None).values.shape == (2, 4, 4, 8)
     same(block(x, rngs=None), relu(branch + shortcut))
     assert Bottleneck(8, 2, stride=1, rngs=nnx.Rngs(0)).downsample is None
 
@@ -64,7 +62,7 @@ def test_over_waveforms_the_branch_takes_the_largest_value_and_the_shortcut_the_
     block, x = ready(BasicBlock1d(2, 2, stride=4, rngs=nnx.Rngs(0))), normal(2, 19, 2)
     branch = block.bn2(block.conv2(relu(block.bn1(block.conv1(max_pool(x, 4))))))
     shortcut = layer(block.downsample, "2")(layer(block.downsample, "1")(avg_pool(x, (4,))))
-    assert block(x, rngs=None).shape == (2, 4, 2)
+    assert block(x, rngs=None).values.shape == (2, 4, 2)
     same(block(x, rngs=None), relu(branch + shortcut))
 
 
@@ -73,9 +71,9 @@ def test_over_waveforms_the_branch_takes_the_largest_value_and_the_shortcut_the_
 )
 def test_the_second_convolution_over_a_waveform_has_holes(block: Any):
     made = block()
-    impulse = jnp.zeros((1, 11, 1)).at[0, 5].set(1)
-    assert np.flatnonzero(made.conv1(impulse)).tolist() == [4, 5, 6]
-    assert np.flatnonzero(made.conv2(impulse)).tolist() == [3, 5, 7]
+    impulse = Clips(jnp.zeros((1, 11, 1)).at[0, 5].set(1))
+    assert np.flatnonzero(made.conv1(impulse).values).tolist() == [4, 5, 6]
+    assert np.flatnonzero(made.conv2(impulse).values).tolist() == [3, 5, 7]
 
 
 @pytest.mark.parametrize(("in_channels", "projects"), [(2, False), (3, True)])
@@ -101,7 +99,8 @@ def test_a_mobilenet_pools_between_the_convolution_and_its_normalisation():
     before = layer(stem, "2", "mean")[...]
     convolved = layer(stem, "0")(x)
     stem(x)
-    same(layer(stem, "2", "mean")[...], 0.9 * before + 0.1 * avg_pool(convolved, (2, 2)).mean((0, 1, 2)))
+    expected = 0.9 * before + 0.1 * avg_pool(convolved, (2, 2)).values.mean((0, 1, 2))
+    np.testing.assert_allclose(layer(stem, "2", "mean")[...], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -110,14 +109,16 @@ def test_a_mobilenet_pools_between_the_convolution_and_its_normalisation():
 )
 def test_an_inverted_residual_adds_its_input_where_it_fits(out_channels: int, expansion: int, stride: int, adds: bool):
     block: Any = ready(InvertedResidual(2, out_channels, expansion=expansion, stride=stride, rngs=nnx.Rngs(0)))
-    x = 5 * normal(2, 6, 4, 2)
+    x = normal(2, 6, 4, 2).map(lambda values: 5 * values)
     layers = [layer(block.conv, str(i)) for i in range(block.conv.count)]
     y = x
     for each in layers:
         y = each(y)
     same(block(x), x + y if adds else y)
     # ReLU6 stands behind every normalisation but the last.
-    bounded = [each for each in layers if isinstance(each, Apply) and each(jnp.full((1, 1), 9.0)).max() == 6]
+    bounded = [
+        each for each in layers if isinstance(each, Apply) and each(Clips(jnp.full((1, 1), 9.0))).values.max() == 6
+    ]
     assert len(bounded) == (1 if expansion == 1 else 2)
     assert isinstance(layers[-1], nnx.BatchNorm)
 
@@ -128,12 +129,12 @@ def test_padded_max_pooling_has_a_step_for_every_third_sample_and_pads_with_noth
     padded = np.pad(x, ((0, 0), (1, 1), (0, 0)), constant_values=-np.inf)
     steps = (length + 2) // 3
     expected = [padded[0, 3 * i : 3 * i + 3].max() for i in range(steps)]
-    np.testing.assert_array_equal(np.asarray(max_pool(jnp.asarray(x), 3, padding=1))[0, :, 0], expected)
+    np.testing.assert_array_equal(np.asarray(max_pool(Clips(jnp.asarray(x)), 3, padding=1).values)[0, :, 0], expected)
 
 
 def test_channels_become_frequencies_in_runs():
-    x = jnp.arange(8.0).reshape(1, 1, 8)
-    image = np.asarray(as_image(x, 4))
+    x = Clips(jnp.arange(8.0).reshape(1, 1, 8))
+    image = np.asarray(as_image(x, 4).values)
     assert image.shape == (1, 1, 4, 2)
     for channel in range(8):
         assert image[0, 0, channel % 4, channel // 4] == channel

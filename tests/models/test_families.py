@@ -14,6 +14,7 @@ from flax import nnx
 from small_models import CLASSES, FRONTEND, SMALL
 
 from panns_jax.errors import InputError
+from panns_jax.models.clips import Clips
 from panns_jax.models.cnn import Cnn
 from panns_jax.models.config import Features, Output
 from panns_jax.models.layers import DepthwiseConv
@@ -142,9 +143,9 @@ def test_mixup_blends_the_wavegram_beside_the_log_mel_spectrogram(name: str):
     """Normalised by fixed statistics, a blend of two rows is the same before the first convolution that follows."""
     model = made(name)
     batch, blend = clips(4, 2011), jnp.asarray([0.9, 0.25])
-    seen: list[jax.Array] = []
+    seen: list[Clips] = []
 
-    def looking(blocks: Any, first: int, layers: Any, x: jax.Array, *, rngs: nnx.Rngs | None) -> jax.Array:
+    def looking(blocks: Any, first: int, layers: Any, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
         seen.append(x)
         return run_from(blocks, first, layers, x, rngs=rngs)
 
@@ -154,7 +155,7 @@ def test_mixup_blends_the_wavegram_beside_the_log_mel_spectrogram(name: str):
         output = model(batch, mixup_lambda=blend)
         model(batch)
     assert output.clipwise.shape == (2, CLASSES)
-    mixed, apart = (np.asarray(x)[..., -4:] for x in seen)  # the wavegram's channels, which come last
+    mixed, apart = (x.values[..., -4:] for x in seen)  # the wavegram's channels, which come last
     for pair, weight in enumerate((0.9, 0.25)):
         expected = weight * apart[2 * pair] + (1 - weight) * apart[2 * pair + 1]
         np.testing.assert_allclose(mixed[pair], expected, atol=1e-5)
@@ -257,16 +258,18 @@ def test_the_spectrogram_comes_before_the_wavegram_and_both_are_cut_to_the_short
     model = made("wavegram-logmel")
     body, frontend = model.config.body, model.config.frontend
     frames = frontend.frames(samples)
-    logmel = jax.random.normal(jax.random.key(0), (1, frames, frontend.mel_bins))
-    waveform = jnp.asarray(clips(1, samples))
-    seen: list[jax.Array] = []
+    logmel = Clips(jax.random.normal(jax.random.key(0), (1, frames, frontend.mel_bins)))
+    features = Features(Clips(jnp.asarray(clips(1, samples))), logmel)
+    seen: list[Clips] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Cnn, "run_from", lambda cnn, first, layers, x, rngs: seen.append(x) or jnp.zeros((1, 1, 6)))
-        body(model, Features(waveform, logmel), rngs=None)
-    spectrum = model.conv_block1(logmel[..., None], pool=(2, 2))
-    wavegram = body._wavegram(model, waveform)
+        patch.setattr(
+            Cnn, "run_from", lambda cnn, first, layers, x, rngs: seen.append(x) or Clips(jnp.zeros((1, 1, 6)))
+        )
+        body(model, features, rngs=None)
+    spectrum = model.conv_block1(features.image, pool=(2, 2)).values
+    wavegram = body._wavegram(model, features.signal).values
     steps = wavegram.shape[1]
     assert spectrum.shape[1] == steps + longer
-    assert seen[0].shape == (1, steps, 8, 8)
-    np.testing.assert_allclose(seen[0][..., :4], spectrum[:, :steps], atol=1e-5)
-    np.testing.assert_allclose(seen[0][..., 4:], wavegram[:, :steps], atol=1e-5)
+    assert seen[0].values.shape == (1, steps, 8, 8)
+    np.testing.assert_allclose(seen[0].values[..., :4], spectrum[:, :steps], atol=1e-5)
+    np.testing.assert_allclose(seen[0].values[..., 4:], wavegram[:, :steps], atol=1e-5)

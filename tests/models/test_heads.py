@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from panns_jax.models.clips import Clips
 from panns_jax.models.config import Output
-from panns_jax.models.heads import ClipHead, DecisionHead, _largest
+from panns_jax.models.heads import ClipHead, DecisionHead
 from panns_jax.train.losses import clip_bce
 
 POOLINGS = ("max", "mean", "attention")
@@ -21,8 +22,8 @@ def made(pooling: Any) -> tuple[DecisionHead, Any]:
     return head, nnx.Dict(head.build(CHANNELS, CLASSES, rngs=nnx.Rngs(0)))
 
 
-def steps(count: int, seed: int = 0) -> jax.Array:
-    return jax.random.normal(jax.random.key(seed), (2, count, CHANNELS))
+def steps(count: int, seed: int = 0) -> Clips:
+    return Clips(jax.random.normal(jax.random.key(seed), (2, count, CHANNELS)))
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -47,7 +48,9 @@ def test_probabilities_of_the_steps_are_pooled(pooling: str, count: int):
     x = steps(count)
     output = head(layers, x, frames=4 * count, rngs=None)
     dense = layers["fc_audioset"]
-    stepwise = sigmoid(by_hand(layers, np.asarray(x)) @ np.asarray(dense.kernel[...]) + np.asarray(dense.bias[...]))
+    stepwise = sigmoid(
+        by_hand(layers, np.asarray(x.values)) @ np.asarray(dense.kernel[...]) + np.asarray(dense.bias[...])
+    )
     expected = stepwise.max(1) if pooling == "max" else stepwise.mean(1)
     np.testing.assert_allclose(output.clipwise, expected, atol=1e-5)
     assert output.framewise is not None
@@ -56,8 +59,8 @@ def test_probabilities_of_the_steps_are_pooled(pooling: str, count: int):
 
 def test_of_steps_that_are_equally_probable_the_first_one_gets_the_gradient():
     stepwise = jnp.asarray([[[0.25, 0.875], [0.75, 0.875], [0.75, 0.125]]])
-    np.testing.assert_array_equal(_largest(stepwise), [[0.75, 0.875]])
-    gradient = jax.grad(lambda x: _largest(x).sum())(stepwise)
+    np.testing.assert_array_equal(Clips(stepwise).max(), [[0.75, 0.875]])
+    gradient = jax.grad(lambda x: Clips(x).max().sum())(stepwise)
     np.testing.assert_array_equal(gradient, [[[0, 1], [1, 0], [0, 0]]])
 
 
@@ -66,7 +69,7 @@ def test_attention_weighs_the_steps_by_a_softmax_over_time_of_clamped_scores():
     block = layers["att_block"]
     block.att.kernel.set_value(30 * block.att.kernel[...])  # so that some scores lie beyond the clamp
     x = steps(5)
-    hidden = by_hand(layers, np.asarray(x))
+    hidden = by_hand(layers, np.asarray(x.values))
     scores = hidden @ np.asarray(block.att.kernel[...])[0]
     assert scores.max() > 10 and scores.min() < -10
     weights = np.exp(np.clip(scores, -10, 10))
@@ -82,8 +85,8 @@ def test_attention_never_gives_more_than_one_and_its_loss_is_finite():
     head, layers = made("attention")
     block = layers["att_block"]
     block.cla.bias.set_value(jnp.full(CLASSES, 100.0))  # every step is certain
-    x = jax.random.normal(jax.random.key(0), (500, 7, CHANNELS))
-    hidden = by_hand(layers, np.asarray(x))
+    x = Clips(jax.random.normal(jax.random.key(0), (500, 7, CHANNELS)))
+    hidden = by_hand(layers, np.asarray(x.values))
     scores = hidden @ np.asarray(block.att.kernel[...])[0]
     assert jax.nn.softmax(scores, axis=1).sum(axis=1).max() > 1  # as float32 sums go
     output = head(layers, x, frames=28, rngs=None)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panns_jax.frontend import Stripes
+from panns_jax.models.clips import Clips
 from panns_jax.models.layers import BatchNorm, ConvBlock, ConvBlock5x5, SpecAugment, avg_pool, pad_to
 
 
@@ -37,7 +38,7 @@ def test_batch_norm_keeps_the_mean_and_the_unbiased_variance(shape: tuple[int, .
     for step in range(steps):
         x = normal(step, *shape) + offset
         flat = x.reshape(-1, 4).astype(np.float64)
-        y = layer(jnp.asarray(x))
+        y = layer(Clips(jnp.asarray(x))).values
         expected = (flat - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)
         scale, bias = np.asarray(layer.scale[...]), np.asarray(layer.bias[...])
         np.testing.assert_allclose(y, (expected * scale + bias).reshape(shape), atol=2e-4)
@@ -48,7 +49,7 @@ def test_batch_norm_keeps_the_mean_and_the_unbiased_variance(shape: tuple[int, .
     layer.eval()
     x = normal(9, *shape)
     expected = (x - mean) / np.sqrt(var + 1e-5) * np.asarray(layer.scale[...]) + np.asarray(layer.bias[...])
-    np.testing.assert_allclose(layer(jnp.asarray(x)), expected, atol=1e-4)
+    np.testing.assert_allclose(layer(Clips(jnp.asarray(x))).values, expected, atol=1e-4)
     np.testing.assert_allclose(layer.mean[...], mean, rtol=1e-5, atol=1e-5)
 
 
@@ -62,20 +63,20 @@ def test_batch_norm_is_torchs_in_training_and_in_evaluation():
     for step in range(3):
         x = normal(step, 2, 3, 4, 5) * 7 - 30
         expected = theirs(torch.tensor(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        np.testing.assert_allclose(ours(jnp.asarray(x)), expected.detach().numpy(), atol=1e-4)
+        np.testing.assert_allclose(ours(Clips(jnp.asarray(x))).values, expected.detach().numpy(), atol=1e-4)
         for name in ("running_mean", "running_var"):
             np.testing.assert_allclose(pairs[name][...], getattr(theirs, name).numpy(), rtol=1e-5)
     ours.eval()
     theirs.eval()
     x = normal(5, 2, 3, 4, 5)
     expected = theirs(torch.tensor(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    np.testing.assert_allclose(ours(jnp.asarray(x)), expected.detach().numpy(), atol=1e-4)
+    np.testing.assert_allclose(ours(Clips(jnp.asarray(x))).values, expected.detach().numpy(), atol=1e-4)
 
 
 def test_batch_norm_of_a_single_value_stays_finite():
     layer = BatchNorm(3, rngs=nnx.Rngs(0))
-    y = layer(jnp.ones((1, 3)))
-    assert np.isfinite(y).all()
+    y = layer(Clips(jnp.ones((1, 3))))
+    assert np.isfinite(y.values).all()
     np.testing.assert_allclose(layer.var[...], 0.9, rtol=1e-6)
 
 
@@ -103,7 +104,7 @@ def test_conv_blocks_are_torchs(kind: type, pool: tuple[int, int]):
         mean, var, scale, bias = (torch.tensor(np.asarray(v[...])) for v in (bn.mean, bn.var, bn.scale, bn.bias))
         y = torch.relu(torch.nn.functional.batch_norm(y, mean, var, scale, bias))
     y = torch.nn.functional.avg_pool2d(y, pool).permute(0, 2, 3, 1).numpy()
-    np.testing.assert_allclose(layer(jnp.asarray(x), pool=pool), y, atol=1e-5)
+    np.testing.assert_allclose(layer(Clips(jnp.asarray(x)), pool=pool).values, y, atol=1e-5)
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
@@ -113,17 +114,17 @@ def test_average_pooling_drops_what_does_not_fill_a_window(time: int, mels: int,
     rows, columns = time // window[0], mels // window[1]
     kept = x[:, : rows * window[0], : columns * window[1]]
     expected = kept.reshape(2, rows, window[0], columns, window[1], 3).mean((2, 4))
-    np.testing.assert_allclose(avg_pool(jnp.asarray(x), window), expected, atol=1e-6)
+    np.testing.assert_allclose(avg_pool(Clips(jnp.asarray(x)), window).values, expected, atol=1e-6)
 
 
 def test_spec_augment_is_the_identity_in_evaluation_mode():
     layer = SpecAugment(Stripes())
-    x = jnp.ones((4, 101, 64))
-    assert (np.asarray(layer(x, nnx.Rngs(0))) == 0).any()
+    x = Clips(jnp.ones((4, 101, 64)))
+    assert (layer(x, nnx.Rngs(0)).values == 0).any()
     layer.eval()
-    np.testing.assert_array_equal(layer(x, None), x)
+    np.testing.assert_array_equal(layer(x, None).values, x.values)
     layer.train()
-    assert (np.asarray(layer(x, nnx.Rngs(0))) == 0).any()
+    assert (layer(x, nnx.Rngs(0)).values == 0).any()
     assert not jax.tree.leaves(nnx.state(layer))
 
 

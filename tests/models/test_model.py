@@ -18,6 +18,7 @@ from weights import arbitrary
 
 from panns_jax.frontend import Stripes, log_mel, mixup, spec_augment
 from panns_jax.labels import LabelSet, numbered
+from panns_jax.models.clips import Clips
 from panns_jax.models.cnn import Cnn
 from panns_jax.models.config import Features, ModelConfig, Output
 from panns_jax.models.heads import ClipHead
@@ -166,10 +167,10 @@ def test_spec_augment_is_applied_after_batch_normalisation_and_before_the_body()
         def build(self, frontend: Any, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
             return {}
 
-        def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> jax.Array:
+        def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
             assert features.logmel is not None
-            seen.append(features.logmel)
-            return jnp.ones((features.logmel.shape[0], 5, 4))
+            seen.append(features.logmel.values)
+            return Clips(jnp.ones((len(features.logmel.values), 5, 4)))
 
     config = dataclasses.replace(SMALL, body=Body())
     model = training(config)
@@ -196,7 +197,7 @@ def test_the_classifier_reads_the_whole_embedding_and_the_reported_one_is_droppe
 
     layers["head_dropout"] = dropout
     steps = jax.random.normal(jax.random.key(0), (3, 7, 16))
-    output = HEAD(layers, steps, frames=7, rngs=None)
+    output = HEAD(layers, Clips(steps), frames=7, rngs=None)
     pooled = steps.max(1) + steps.mean(1)
     hidden = jax.nn.relu(layers["fc1"](2 * pooled))
     same(calls[0], pooled)
@@ -209,7 +210,7 @@ def test_dropout_zeroes_the_share_it_is_told_and_scales_the_rest():
     head = dataclasses.replace(HEAD, dropout=0.5)
     layers: Any = nnx.Dict(head.build(16, 5, rngs=nnx.Rngs(0)))
     layers["fc1"].bias.set_value(jnp.full(32, 1000.0))  # so that no unit is at rest
-    steps = jnp.zeros((1600, 2, 16))
+    steps = Clips(jnp.zeros((1600, 2, 16)))
     reported = np.asarray(jax.jit(lambda: head(layers, steps, frames=2, rngs=nnx.Rngs(0)).embedding)())
     assert set(np.unique(reported)) == {0, 2000}
     assert (reported == 0).mean() == pytest.approx(0.5, abs=0.01)
@@ -230,10 +231,9 @@ def test_mixup_in_a_model_is_mixup_by_hand(where: Any):
     if where == "waveform":
         expected = by_hand(mixup(jnp.asarray(batch), weights))
     else:
-        logmel = by_hand.bn0(log_mel(batch, config.frontend))
-        features = Features(
-            jnp.asarray(batch), weights[:, None, None] * logmel[0::2] + (1 - weights)[:, None, None] * logmel[1::2]
-        )
+        logmel = by_hand.bn0(Clips(log_mel(batch, config.frontend))).values
+        mixed_by_hand = weights[:, None, None] * logmel[0::2] + (1 - weights)[:, None, None] * logmel[1::2]
+        features = Features(Clips(jnp.asarray(batch)), Clips(mixed_by_hand))
         expected = config.head(by_hand, config.body(by_hand, features, rngs=None), frames=51, rngs=None)
     same(mixed.clipwise, expected.clipwise)
     same(mixed.embedding, expected.embedding, 1e-4)
@@ -386,6 +386,7 @@ import jax, numpy as np
 from flax import nnx
 from panns_jax.labels import numbered
 from panns_jax.models.cnn import Cnn
+from panns_jax.models.clips import Clips
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.heads import ClipHead
 from panns_jax.models.model import Model

@@ -16,8 +16,9 @@ from flax import nnx
 from jaxtyping import Array
 
 from panns_jax.frontend import log_mel, power_spectrogram
+from panns_jax.models.clips import Clips
 from panns_jax.models.config import Features, Output
-from panns_jax.models.layers import Apply, SpecAugment
+from panns_jax.models.layers import Apply, Dropout, SpecAugment
 from panns_jax.models.model import Model
 from panns_jax.models.registry import REGISTRY, list_models
 from panns_jax.pretrained.rules import abstract_model
@@ -87,13 +88,14 @@ def test_state_holds_weights_and_batch_statistics_alone(name: str):
 def recorded_outputs(model: Model) -> Iterator[dict[str, Array]]:
     """Collects the output of every layer while the model runs, under the layer's path."""
     names = {id(module): ".".join(map(str, path)) for path, module in nnx.iter_modules(model) if path}
-    kinds = {type(module) for _, module in nnx.iter_modules(model)} - {Model, nnx.Dropout, SpecAugment}
+    kinds = {type(module) for _, module in nnx.iter_modules(model)} - {Model, nnx.Dropout, Dropout, SpecAugment}
     outputs: dict[str, Array] = {}
 
-    def recording(call: Callable[..., Array]) -> Callable[..., Array]:
-        def recorded(layer: nnx.Module, *args: object, **kwargs: object) -> Array:
+    def recording(call: Callable[..., Any]) -> Callable[..., Any]:
+        def recorded(layer: nnx.Module, *args: object, **kwargs: object) -> Any:
             y = call(layer, *args, **kwargs)
-            outputs[names[id(layer)]] = y[0] if isinstance(y, tuple) else y
+            first = y[0] if isinstance(y, tuple) else y
+            outputs[names[id(layer)]] = first.values if isinstance(first, Clips) else first
             return y
 
         return recorded
@@ -208,10 +210,10 @@ def test_the_shortest_clip_leaves_one_step_and_one_sample_less_leaves_none(name:
 
     def steps(samples: int) -> int:
         def run(model: Model) -> Array:
-            waveform = jnp.zeros((1, samples))
+            waveform = Clips(jnp.zeros((1, samples)))
             features = config.frontend.frames(samples), config.frontend.mel_bins
-            logmel = jnp.zeros((1, *features)) if config.body.reads_logmel else None
-            return config.body(model, Features(waveform, logmel), rngs=None)
+            logmel = Clips(jnp.zeros((1, *features))) if config.body.reads_logmel else None
+            return config.body(model, Features(waveform, logmel), rngs=None).values
 
         return nnx.eval_shape(run, model).shape[1]
 
