@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from panns_jax.models.model import Output as Output
     from panns_jax.models.registry import create_model as create_model
     from panns_jax.models.registry import list_models as list_models
+    from panns_jax.models.transfer import create_transfer as create_transfer
     from panns_jax.pretrained.load import load_model as load_model
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "ModelConfig": "panns_jax.models.config",
     "Output": "panns_jax.models.model",
     "create_model": "panns_jax.models.registry",
+    "create_transfer": "panns_jax.models.transfer",
     "list_models": "panns_jax.models.registry",
     "load_model": "panns_jax.pretrained.load",
 }

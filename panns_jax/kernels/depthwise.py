@@ -1,16 +1,21 @@
 """Depthwise convolution."""
 
+import functools
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 
 def depthwise_conv(
-    x: Float[Array, "batch time mels channels"], kernel: Float[Array, "height width 1 channels"]
+    x: Float[Array, "batch time mels channels"],
+    kernel: Float[Array, "height width 1 channels"],
+    *,
+    precision: lax.Precision = lax.Precision.HIGHEST,
 ) -> Float[Array, "batch time mels channels"]:
     """Convolves every channel with a kernel of its own, of odd height and width; zero padding keeps the size."""
     # XLA's CPU convolution takes 30 to 100 times as long as a sum of shifted products does.
-    return lax.platform_dependent(x, kernel, cpu=_shifted, default=_grouped)
+    return lax.platform_dependent(x, kernel, cpu=_shifted, default=functools.partial(_grouped, precision=precision))
 
 
 def _shifted(x: Array, kernel: Array) -> Array:
@@ -22,7 +27,7 @@ def _shifted(x: Array, kernel: Array) -> Array:
     return sum(products, start=jnp.zeros((), x.dtype))
 
 
-def _grouped(x: Array, kernel: Array) -> Array:
+def _grouped(x: Array, kernel: Array, precision: lax.Precision = lax.Precision.HIGHEST) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -30,5 +35,5 @@ def _grouped(x: Array, kernel: Array) -> Array:
         padding="SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1],
-        precision=lax.Precision.HIGHEST,
+        precision=precision,
     )

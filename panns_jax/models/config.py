@@ -7,7 +7,9 @@ from collections.abc import Collection
 from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from panns_jax.errors import InputError
@@ -20,39 +22,52 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 Precision = Literal["float32", "tf32", "bfloat16"]
-"""How a body multiplies: float32 whole, float32 as fast as the device does it (TF32 on NVIDIA's GPUs), or bfloat16."""
+"""What a body computes in: float32; float32 with products as fast as the device makes them (TF32 on NVIDIA's GPUs); or
+bfloat16. Front end and head always compute in float32, and weights are float32."""
 
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+def require_precision(name: str) -> Precision:
+    """`name`, if there is such a precision.
+
+    Raises:
+      InputError: there is none.
+    """
+    if name not in PRECISIONS:
+        raise InputError(f"there is no precision {name!r}; there are {', '.join(PRECISIONS)}")
+    return name
 
 
 class Features(NamedTuple):
-    """What a body may read, in the type that it computes in.
+    """What a body may read; layers read `signal` or `image`.
 
     Attributes:
       waveform: (rows, samples) in [-1, 1]; two rows for each clip where `blend` is given.
       logmel: (batch, frames, mels) after batch normalisation and, in training, SpecAugment and mixup; None for bodies
         that do not read it.
       blend: in training, the weights of the mixup that a body has to do on what it makes of `waveform`; None for none.
+      dtype: that the body computes in.
     """
 
     waveform: Clips
     logmel: Clips | None
     blend: Float[Array, " batch"] | None = None
+    dtype: DTypeLike = jnp.float32
 
     @property
     def signal(self) -> Clips:
-        """The waveform with a channel: (rows, samples, 1)."""
-        return self.waveform.map(_with_channel)
+        """The waveform with a channel: (rows, samples, 1), in `dtype`."""
+        return self.waveform.map(self._with_channel)
 
     @property
     def image(self) -> Clips:
-        """The log-mel spectrogram with a channel: (batch, frames, mels, 1)."""
+        """The log-mel spectrogram with a channel: (batch, frames, mels, 1), in `dtype`."""
         assert self.logmel is not None
-        return self.logmel.map(_with_channel)
+        return self.logmel.map(self._with_channel)
 
-
-def _with_channel(x: Float[Array, "*shape"]) -> Float[Array, "*shape 1"]:
-    return x[..., None]
+    def _with_channel(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape 1"]:
+        return x[..., None].astype(self.dtype)
 
 
 _TAPS = ("logits", "pooled", "frames")
@@ -182,11 +197,10 @@ class ModelConfig:
       spec_augment: what SpecAugment masks in training; None for nothing.
       mixup: what mixup blends in training: features (the log-mel ones, and what a body makes of the waveform itself) or
         waveforms.
-      precision: how the body multiplies; front end and head always do in float32.
       published: False for rows of our own, which `list_models()` leaves out.
 
     Raises:
-      InputError: the body can not read what the front end makes, or there is no such precision.
+      InputError: the body can not read what the front end makes.
     """
 
     name: str
@@ -196,12 +210,9 @@ class ModelConfig:
     labels: LabelSet = dataclasses.field(default_factory=audioset)
     spec_augment: Stripes | None = dataclasses.field(default_factory=Stripes)
     mixup: Literal["features", "waveform"] = "features"
-    precision: Precision = "float32"
     published: bool = True
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InputError(f"there is no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
         self.body.check(self.frontend)
 
     @property
@@ -239,10 +250,12 @@ class ModelConfig:
 
     def to_json(self) -> dict[str, Any]:
         """What a file has to carry besides the weights: architecture, front-end settings and labels."""
+        base: ModelConfig | None = getattr(self.body, "base", None)
         return {
             "architecture": self.name,
             "frontend": dataclasses.asdict(self.frontend),
             "labels": {"task": self.labels.task, "ids": list(self.labels.ids), "names": list(self.labels.names)},
+            **({} if base is None else {"base": base.to_json()}),
         }
 
     @staticmethod
@@ -257,8 +270,13 @@ class ModelConfig:
           InputError: the architecture is unknown to this version, or a part is missing or of the wrong kind.
         """
         from panns_jax.models.registry import model_config
+        from panns_jax.models.transfer import transfer
 
         match data:
+            case {"base": {"base": _}}:
+                pass  # a model below a new layer is none of that kind itself
+            case {"base": dict() as base, **rest}:
+                return transfer(ModelConfig.from_json(base, origin), ModelConfig.from_json(rest, origin).labels)
             case {
                 "architecture": str() as name,
                 "frontend": dict() as frontend,

@@ -124,7 +124,9 @@ class AttentionPooling(nnx.Module):
 def _smoothed(x: Clips) -> Clips:
     """Maximum + mean of every step and its two neighbours; the mean counts the padding, as published."""
     largest = nnx.max_pool(x.own(-jnp.inf), (3,), strides=(1,), padding="SAME")
-    return Clips(largest + nnx.avg_pool(x.own(), (3,), strides=(1,), padding="SAME"), x.lengths)
+    mean = nnx.avg_pool(x.own(), (3,), strides=(1,), padding="SAME")
+    # Beyond a clip's end the maximum is -infinity, from which NaN would come.
+    return Clips(Clips(largest + mean, x.lengths).own(), x.lengths)
 
 
 def _repeated(stepwise: Clips, frames_per_step: int, frames: int) -> Float[Array, "batch frames classes"]:

@@ -203,7 +203,8 @@ class DepthwiseConv(nnx.Conv):
 
     def __call__(self, x: Clips) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
         values = x.own()
-        return Clips(depthwise_conv(values, self.kernel[...].astype(values.dtype)), x.lengths)
+        kernel = self.kernel[...].astype(values.dtype)
+        return Clips(depthwise_conv(values, kernel, precision=lax.Precision(self.precision)), x.lengths)
 
 
 def linear(in_features: int, out_features: int, *, bias: float = 0.0, rngs: nnx.Rngs) -> nnx.Linear:

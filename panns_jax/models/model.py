@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -13,8 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from panns_jax.frontend import log_mel, mixup
 from panns_jax.models.clips import Clips
-from panns_jax.models.config import Features, ModelConfig, Output
-from panns_jax.models.layers import BatchNorm, SpecAugment, pad_to
+from panns_jax.models.config import Features, ModelConfig, Output, Precision, require_precision
+from panns_jax.models.layers import BatchNorm, Conv, DepthwiseConv, SpecAugment, pad_to
 
 
 class Model(nnx.Module):
@@ -26,10 +27,14 @@ class Model(nnx.Module):
 
     Attributes:
       config: the model as data; `sample_rate`, `embedding_dim`, `min_samples` and `labels` are found there.
+      precision: what the body computes in.
+      frozen: whether it learns nothing, as part of another model, and so stays in evaluation mode.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
+        self.precision: Precision = "float32"
+        self.frozen = False
         if config.body.reads_logmel:
             self.bn0 = BatchNorm(config.frontend.mel_bins, rngs=rngs)
             if config.spec_augment is not None:
@@ -38,15 +43,13 @@ class Model(nnx.Module):
         head = config.head.build(config.body.out_channels, config.num_classes, rngs=rngs)
         for name, layer in {**body, **head}.items():
             setattr(self, name, layer)
-        if config.precision != "float32":
-            for layer in body.values():
-                layer.set_attributes(nnx.Conv, precision=lax.Precision.DEFAULT, raise_if_not_found=False)
+        self._body_layers = tuple(body)
 
     def __call__(
         self,
         waveform: ArrayLike,
         *,
-        lengths: ArrayLike | None = None,
+        lengths: ArrayLike | Sequence[int] | None = None,
         taps: Collection[str] = (),
         mixup_lambda: ArrayLike | None = None,
         rngs: nnx.Rngs | None = None,
@@ -77,7 +80,8 @@ class Model(nnx.Module):
         if blend is not None and self.config.mixup == "waveform":
             clips, blend = clips.map(functools.partial(mixup, mixup_lambda=blend)), None
         logmel = self._logmel(clips, blend, rngs) if self.config.body.reads_logmel else None
-        steps = self.config.body(self, self._features(clips, logmel, blend), rngs=rngs)
+        dtype = jnp.bfloat16 if self.precision == "bfloat16" else jnp.float32
+        steps = self.config.body(self, Features(clips, logmel, blend, dtype), rngs=rngs)
         steps = steps.map(lambda x: x.astype(jnp.float32))
         frames = self.config.frontend.frames
         output = self.config.head(self, steps, frames=frames(clips.values.shape[1]), rngs=rngs)
@@ -85,7 +89,30 @@ class Model(nnx.Module):
             output = dataclasses.replace(output, framewise=clips.steps(output.framewise, frames).own())
         return output.only(taps)
 
-    def _clips(self, waveform: Float[Array, "batch samples"], lengths: ArrayLike | None) -> Clips:
+    def set_precision(self, precision: Precision) -> None:
+        """Switches what the body computes in, as `train()` and `eval()` switch other things; float32 to begin with.
+
+        Raises:
+          InputError: there is no such precision.
+        """
+        self.precision = require_precision(precision)
+        products = lax.Precision.HIGHEST if precision == "float32" else lax.Precision.DEFAULT
+        for layer in map(functools.partial(getattr, self), self._body_layers):
+            if isinstance(layer, Model):
+                layer.set_precision(precision)
+                continue
+            for _, module in nnx.iter_modules(layer):
+                if isinstance(module, Conv | DepthwiseConv):
+                    module.precision = products
+
+    def train(self, **attributes: Any) -> None:
+        """Switches to training mode, all but models that are frozen."""
+        super().train(**attributes)
+        for _, module in nnx.iter_modules(self):
+            if isinstance(module, Model) and module.frozen:
+                module.eval()
+
+    def _clips(self, waveform: Float[Array, "batch samples"], lengths: ArrayLike | Sequence[int] | None) -> Clips:
         """The waveforms as long as they have to be at least, with zeros beyond the end of each clip."""
         least = self.config.min_samples
         if lengths is None:
@@ -106,11 +133,6 @@ class Model(nnx.Module):
             x = self.spec_augmenter(x, rngs)
         return x if blend is None else x.map(functools.partial(mixup, mixup_lambda=blend))
 
-    def _features(self, waveform: Clips, logmel: Clips | None, blend: Float[Array, " pairs"] | None) -> Features:
-        if self.config.precision != "bfloat16":
-            return Features(waveform, logmel, blend)
-        return Features(waveform.map(_halved), None if logmel is None else logmel.map(_halved), blend)
-
     def _require_rngs(self, rngs: nnx.Rngs | None) -> None:
         if rngs is None and any(_draws(module) for _, module in nnx.iter_modules(self)):
             raise ValueError(
@@ -125,11 +147,7 @@ def _draws(module: nnx.Module) -> bool:
     return isinstance(module, SpecAugment) and not module.deterministic
 
 
-def _halved(x: Float[Array, "*shape"]) -> Array:
-    return x.astype(jnp.bfloat16)
-
-
-def _sample_counts(given: ArrayLike, waveform: Float[Array, "batch samples"]) -> Int[Array, " batch"]:
+def _sample_counts(given: ArrayLike | Sequence[int], waveform: Float[Array, "batch samples"]) -> Int[Array, " batch"]:
     counts = jnp.asarray(given)
     batch, samples = waveform.shape
     if counts.shape != (batch,) or not jnp.issubdtype(counts.dtype, jnp.integer):

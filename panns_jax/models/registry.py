@@ -9,11 +9,12 @@ from flax import nnx
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig, Stripes
 from panns_jax.models.cnn import Cnn
-from panns_jax.models.config import Body, Head, ModelConfig
+from panns_jax.models.config import Body, Head, ModelConfig, Precision
 from panns_jax.models.heads import ClipHead, DecisionHead
 from panns_jax.models.mobilenet import MobileNetV1, MobileNetV2
 from panns_jax.models.model import Model
 from panns_jax.models.resnet import ResNet
+from panns_jax.models.transfer import PREFIX, transfer
 from panns_jax.models.waveform import DaiNet, LeeNet, Res1dNet
 from panns_jax.models.wavegram import Wavegram
 
@@ -133,11 +134,13 @@ def list_models(*, ours: bool = False) -> list[str]:
 
 
 def model_config(name: str) -> ModelConfig:
-    """The registry's row `name`.
+    """The registry's row `name`, or for "Transfer_" and a row's name that model below a new last layer.
 
     Raises:
       InputError: there is no such model; the message names the nearest ones.
     """
+    if name.startswith(PREFIX) and name.removeprefix(PREFIX) in REGISTRY:
+        return transfer(REGISTRY[name.removeprefix(PREFIX)])
     if name not in REGISTRY:
         folded = {known.casefold(): known for known in REGISTRY}
         near = difflib.get_close_matches(str(name).casefold(), folded, n=3)
@@ -150,18 +153,24 @@ def model_config(name: str) -> ModelConfig:
     return REGISTRY[name]
 
 
-def create_model(name: str, *, num_classes: int = 527, rngs: nnx.Rngs) -> Model:
+def create_model(name: str, *, num_classes: int = 527, precision: Precision = "float32", rngs: nnx.Rngs) -> Model:
     """A model with fresh weights, in training mode as nnx modules are.
 
-    A config of one's own is made a model by `Model(config, rngs=rngs)`.
+    A config of one's own is made a model by `Model(config, rngs=rngs)`, and a new last layer is put on a model that has
+    weights by `create_transfer`.
 
     Args:
-      name: one of `list_models()`, or of `list_models(ours=True)`.
+      name: one of `list_models()`, or of `list_models(ours=True)`; with "Transfer_" before it, that model below a new
+        last layer.
       num_classes: number of outputs. 527 are those of AudioSet, others are numbered until someone
         names them.
+      precision: what the body computes in: "float32", "tf32" (float32 whose products are TF32 on GPUs that have it) or
+        "bfloat16". The weights are float32 in any case.
       rngs: source of the initial weights (Xavier-uniform; zero biases).
 
     Raises:
-      InputError: there is no such model, or `num_classes` is less than 1.
+      InputError: there is no such model or precision, or `num_classes` is less than 1.
     """
-    return Model(model_config(name).with_classes(num_classes), rngs=rngs)
+    model = Model(model_config(name).with_classes(num_classes), rngs=rngs)
+    model.set_precision(precision)
+    return model

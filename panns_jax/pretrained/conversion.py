@@ -9,7 +9,8 @@ import numpy as np
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig, hann_window, mel_matrix
 from panns_jax.models.config import ModelConfig
-from panns_jax.models.registry import REGISTRY
+from panns_jax.models.registry import REGISTRY, model_config
+from panns_jax.models.transfer import PREFIX, Pretrained, transfer
 from panns_jax.pretrained.faults import Faults, check_arrays, check_shapes, is_floating
 from panns_jax.pretrained.rules import LAST_LAYERS, entries, unused_names
 
@@ -56,6 +57,8 @@ def frontend_constants(config: ModelConfig) -> dict[str, np.ndarray]:
       Arrays by published name, float32: kernels (window_size // 2 + 1, 1, window_size), matrix (bins, mel_bins);
       nothing for models that read waveforms only.
     """
+    if isinstance(config.body, Pretrained):
+        return {f"base.{name}": constant for name, constant in frontend_constants(config.body.base).items()}
     if not config.body.reads_logmel:
         return {}
     real, imaginary = _fourier_kernels(config.frontend)
@@ -68,6 +71,9 @@ def frontend_constants(config: ModelConfig) -> dict[str, np.ndarray]:
 
 def with_classes_of(weights: Mapping[str, np.ndarray], config: ModelConfig) -> ModelConfig:
     """`config` with as many classes as the last layer of `weights` has; other than 527, they are numbered."""
+    if isinstance(config.body, Pretrained):
+        body = dataclasses.replace(config.body, base=with_classes_of(_below(weights), config.body.base))
+        config = dataclasses.replace(config, body=body)
     for name, shape in _published_shapes(config).items():
         if name in _LAST_WEIGHTS and name in weights:
             given = weights[name]
@@ -78,20 +84,35 @@ def with_classes_of(weights: Mapping[str, np.ndarray], config: ModelConfig) -> M
 
 
 def nearest_model(weights: Mapping[str, np.ndarray], preferred: str | None = None) -> str | None:
-    """The model of the registry that `weights` are most like, if most of their names and shapes are its own.
+    """The model that `weights` are most like, if most of their names and shapes are its own.
 
     Args:
       weights: arrays under the published names.
       preferred: the model that is taken where others are as near.
     """
+    if below := _below(weights):
+        base = nearest_model(below, preferred and preferred.removeprefix(PREFIX))
+        return base and PREFIX + base
     misfits = {name: len(_misfits(weights, with_classes_of(weights, row))) for name, row in REGISTRY.items()}
     nearest = min(misfits, key=lambda name: (misfits[name], name != preferred))
     return nearest if misfits[nearest] < len(weights) / 2 else None
 
 
 def fitting_models(weights: Mapping[str, np.ndarray]) -> list[str]:
-    """Names of the models of the registry that have the entries and shapes of `weights`, whatever their classes."""
-    return [name for name, row in REGISTRY.items() if not _misfits(weights, with_classes_of(weights, row))]
+    """Names of the models that have the entries and shapes of `weights`, whatever their classes."""
+    if below := _below(weights):
+        bases = (name for name in fitting_models(below) if REGISTRY[name].embedding_dim is not None)
+        rows = (transfer(REGISTRY[name]) for name in bases)
+    else:
+        rows = REGISTRY.values()
+    return [row.name for row in rows if not _misfits(weights, with_classes_of(weights, row))]
+
+
+def _below(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights of the model below a new last layer; nothing where there is no such layer."""
+    if "fc_transfer.weight" not in weights:
+        return {}
+    return {name.removeprefix("base."): array for name, array in weights.items() if name.startswith("base.")}
 
 
 def require_one(fitting: list[str], source: str) -> str:
@@ -115,12 +136,14 @@ def _different(names: list[str]) -> list[str]:
     """The first of each group of models that compute the same in evaluation mode."""
     firsts: dict[tuple[object, ...], str] = {}
     for name in names:
-        firsts.setdefault(_as_evaluated(REGISTRY[name]), name)
+        firsts.setdefault(_as_evaluated(model_config(name)), name)
     return list(firsts.values())
 
 
 def _as_evaluated(config: ModelConfig) -> tuple[object, ...]:
     """What of a model matters in evaluation mode: not dropout, SpecAugment or mixup."""
+    if isinstance(config.body, Pretrained):
+        return ("base", *_as_evaluated(config.body.base))
     parts: tuple[Any, ...] = (config.body, config.head)
     without_dropout = (dataclasses.replace(p, dropout=0.0) if hasattr(p, "dropout") else p for p in parts)
     return (config.frontend, *without_dropout)
@@ -146,6 +169,8 @@ def _published_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _constant_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    if isinstance(config.body, Pretrained):
+        return {f"base.{name}": shape for name, shape in _constant_shapes(config.body.base).items()}
     if not config.body.reads_logmel:
         return {}
     bins = config.frontend.window_size // 2 + 1

@@ -58,7 +58,7 @@ RULES: Mapping[type[nnx.Module], Mapping[str, Rule]] = {
 UNUSED: Mapping[type[nnx.Module], tuple[str, ...]] = {nnx.BatchNorm: ("num_batches_tracked",)}
 
 # The layers that have one output per class.
-LAST_LAYERS = ("fc_audioset", "att_block.cla")
+LAST_LAYERS = ("fc_audioset", "att_block.cla", "fc_transfer")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""A pretrained model below a new last layer: the published `Transfer_Cnn14`, on top of any model with an embedding."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import lax
+
+from panns_jax.errors import InputError
+from panns_jax.frontend import FrontendConfig
+from panns_jax.labels import LabelSet
+from panns_jax.models.clips import Clips
+from panns_jax.models.config import Features, ModelConfig, Output
+from panns_jax.models.layers import linear
+from panns_jax.models.model import Model
+
+PREFIX = "Transfer_"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A whole model, `base`, whose embedding is the one vector that comes out.
+
+    Attributes:
+      base: the model.
+      frozen: whether it learns nothing; it is in evaluation mode then even while the rest trains.
+    """
+
+    base: ModelConfig
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        if self.base.embedding_dim is None:
+            raise InputError(f"{self.base.name} makes no embedding that a new layer could read")
+
+    @property
+    def reads_logmel(self) -> bool:
+        return False  # the base makes its own
+
+    @property
+    def out_channels(self) -> int:
+        assert self.base.embedding_dim is not None
+        return self.base.embedding_dim
+
+    def check(self, frontend: FrontendConfig) -> None:
+        self._base(frontend)
+
+    def min_samples(self, frontend: FrontendConfig) -> int:
+        return self._base(frontend).min_samples
+
+    def build(self, frontend: FrontendConfig, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+        base = Model(self._base(frontend), rngs=rngs)
+        base.frozen = self.frozen
+        base.train()
+        return {"base": base}
+
+    def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
+        waveform = features.waveform
+        output = layers.base(waveform.values, lengths=waveform.lengths, mixup_lambda=features.blend, rngs=rngs)
+        embedding = lax.stop_gradient(output.embedding) if self.frozen else output.embedding
+        return Clips(embedding[:, None])
+
+    def _base(self, frontend: FrontendConfig) -> ModelConfig:
+        return dataclasses.replace(self.base, frontend=frontend)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransferHead:
+    """One linear layer, `fc_transfer`, and the softmax of its outputs: each clip has one class.
+
+    The published model gives the logarithm of that: `jax.nn.log_softmax(output.logits)`, of the tap "logits".
+
+    Attributes:
+      embedding_dim: length of the vectors that it reads.
+    """
+
+    embedding_dim: int
+
+    def build(self, in_channels: int, num_classes: int, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+        return {"fc_transfer": linear(in_channels, num_classes, rngs=rngs)}
+
+    def __call__(self, layers: Any, x: Clips, *, frames: int, rngs: nnx.Rngs | None) -> Output:
+        embedding = x.values[:, 0]
+        logits = layers.fc_transfer(embedding)
+        return Output(
+            clipwise=jax.nn.softmax(logits), embedding=embedding, logits=logits, pooled=embedding, frames=x.values
+        )
+
+
+def transfer(base: ModelConfig, labels: LabelSet | None = None, *, freeze_base: bool = False) -> ModelConfig:
+    """A model below a new last layer, as data.
+
+    Args:
+      base: the model below, whose embedding the layer reads.
+      labels: the new classes; those of the base where they are not given.
+      freeze_base: whether only the new layer learns.
+
+    Raises:
+      InputError: the base makes no embedding.
+    """
+    body = Pretrained(base=base, frozen=freeze_base)
+    return ModelConfig(
+        name=f"{PREFIX}{base.name}",
+        frontend=base.frontend,
+        body=body,
+        head=TransferHead(embedding_dim=body.out_channels),
+        labels=labels or base.labels,
+        spec_augment=None,  # the base has its own
+        published=False,
+    )
+
+
+def create_transfer(base: Model, classes: int | LabelSet, *, freeze_base: bool = False, rngs: nnx.Rngs) -> Model:
+    """A model with a new last layer on top of another one, in training mode.
+
+    Args:
+      base: the model below, such as `load_model("Cnn14")`; it is copied.
+      classes: how many, or their label set.
+      freeze_base: whether only the new layer learns. Then the base stays in evaluation mode too (its batch
+        normalisation and dropout; the published template leaves them in training mode).
+      rngs: source of the new layer's initial weights.
+
+    Raises:
+      InputError: the base makes no embedding, or there are no classes.
+    """
+    labels = classes if isinstance(classes, LabelSet) else base.config.with_classes(classes).labels
+    config = transfer(base.config, labels, freeze_base=freeze_base)
+    model = nnx.eval_shape(lambda: Model(config, rngs=nnx.Rngs(0)))
+    head = config.head.build(config.body.out_channels, config.num_classes, rngs=rngs)
+    below = nnx.clone(base)
+    below.frozen = freeze_base
+    for name, layer in {"base": below, **head}.items():
+        setattr(model, name, layer)
+    model.set_precision(base.precision)
+    model.train()
+    return model

@@ -1,0 +1,130 @@
+"""A new last layer on top of a model that has weights."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import recipe
+from flax import nnx
+from small_models import SMALL
+from weights import arbitrary
+
+from panns_jax import InputError, LabelSet, create_model, create_transfer
+from panns_jax.models.config import ModelConfig
+from panns_jax.models.model import Model
+from panns_jax.models.registry import model_config
+from panns_jax.models.transfer import transfer
+from panns_jax.pretrained.conversion import convert_weights
+from panns_jax.pretrained.rules import entries, filled_model, to_published
+
+CLASSES = LabelSet("pets", ("1", "2", "3"), ("cat", "dog", "fish"))
+WITH_EMBEDDING = [name for name, config in SMALL.items() if config.embedding_dim is not None]
+
+
+def base_model(name: str = "cnn") -> Model:
+    return filled_model(SMALL[name], arbitrary(SMALL[name]))
+
+
+def clips(count: int = 2) -> np.ndarray:
+    return recipe.waveform(count, 4000, 8000, 1)
+
+
+def embedding_of(model: Model) -> np.ndarray:
+    embedding = model(clips()).embedding
+    assert embedding is not None
+    return np.asarray(embedding)
+
+
+@pytest.mark.parametrize("name", WITH_EMBEDDING)
+def test_the_new_layer_reads_the_embedding_of_any_model(name: str):
+    base = base_model(name)
+    model: Any = create_transfer(base, CLASSES, rngs=nnx.Rngs(0))
+    model.eval()
+    output = model(clips(), taps=("logits",))
+    expected = embedding_of(base) @ np.asarray(model.fc_transfer.kernel[...])
+    np.testing.assert_allclose(output.logits, expected, atol=1e-5)
+    np.testing.assert_allclose(output.clipwise, jax.nn.softmax(expected), atol=1e-5)
+    np.testing.assert_allclose(output.clipwise.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(output.embedding, embedding_of(base), atol=1e-5)
+    assert model.config.labels == CLASSES
+    assert model.config.name == f"Transfer_{name}"
+
+
+def gradients_of(model: Model) -> dict[str, float]:
+    def loss(model: Model) -> jax.Array:
+        return model(clips(), rngs=nnx.Rngs(0)).clipwise[:, 0].sum()
+
+    flat = nnx.to_flat_state(nnx.state(nnx.jit(nnx.grad(loss))(model)))
+    return {".".join(map(str, path)): float(jnp.abs(leaf[...]).max()) for path, leaf in flat}
+
+
+def test_of_a_frozen_base_nothing_learns_and_its_statistics_stay():
+    base = base_model()
+    model: Any = create_transfer(base, 3, freeze_base=True, rngs=nnx.Rngs(0))
+    for _ in range(2):
+        found = gradients_of(model)
+        assert {name for name, largest in found.items() if largest} == {"fc_transfer.kernel", "fc_transfer.bias"}
+        np.testing.assert_array_equal(model.base.bn0.mean[...], base.bn0.mean[...])
+        assert model.base.head_dropout.deterministic and model.base.spec_augmenter.deterministic
+        model.eval()
+        model.train()  # as training loops do after an evaluation
+
+
+def test_a_base_that_is_not_frozen_learns():
+    base: Any = base_model()
+    model: Any = create_transfer(base, 3, rngs=nnx.Rngs(0))
+    before = np.asarray(model.base.bn0.mean[...])
+    found = gradients_of(model)
+    assert found["base.conv_block1.conv1.kernel"] and found["base.fc1.kernel"]
+    assert not found["base.fc_audioset.kernel"]  # its outputs are not read
+    assert (np.asarray(model.base.bn0.mean[...]) != before).any()
+    np.testing.assert_array_equal(base.bn0.mean[...], before)  # what was given is left as it was
+    assert base.bn0.use_running_average
+
+
+def test_mixup_blends_what_the_base_blends():
+    blend = jnp.asarray([0.25, 1.0])
+    for name in ("cnn", "wavegram-logmel", "leenet"):
+        model: Any = create_transfer(base_model(name), 3, rngs=nnx.Rngs(0))
+        model.eval()
+        mixed = model(clips(4), mixup_lambda=blend)
+        below = model.base(clips(4), mixup_lambda=blend).embedding
+        np.testing.assert_allclose(mixed.embedding, below, atol=1e-6)
+        assert mixed.clipwise.shape == (2, 3)
+
+
+def test_names_are_the_published_ones_and_survive_the_way_there_and_back():
+    config = transfer(SMALL["cnn"], CLASSES)
+    names = {entry.published for entry in entries(config)}
+    below = {f"base.{entry.published}" for entry in entries(SMALL["cnn"])}
+    assert names == below | {"fc_transfer.weight", "fc_transfer.bias"}
+    arrays = arbitrary(config)
+    back = convert_weights(to_published(filled_model(config, arrays)), config, "the file")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back[name], array)
+
+
+def test_a_model_is_made_by_name():
+    model: Any = nnx.eval_shape(lambda: create_model("Transfer_DemoCnn", num_classes=7, rngs=nnx.Rngs(0)))
+    assert model.fc_transfer.kernel.shape == (128, 7)
+    assert model.base.config == model_config("DemoCnn")
+    assert (model.config.sample_rate, model.config.min_samples) == (32000, model.base.config.min_samples)
+
+
+def test_a_base_without_embedding_is_refused():
+    with pytest.raises(InputError, match="Cnn14_DecisionLevelMax makes no embedding"):
+        create_model("Transfer_Cnn14_DecisionLevelMax", rngs=nnx.Rngs(0))
+    with pytest.raises(InputError, match="there is no model 'Transfer_Cnn5'"):
+        model_config("Transfer_Cnn5")
+
+
+def test_a_config_survives_json_with_the_classes_of_the_base():
+    config = transfer(model_config("DemoCnn").with_classes(4), CLASSES)
+    again = ModelConfig.from_json(config.to_json(), "file")
+    assert again == config
+    assert again.body.base.num_classes == 4  # pyright: ignore[reportAttributeAccessIssue]
+    nested = {**config.to_json(), "base": config.to_json()}
+    with pytest.raises(InputError, match="is damaged"):
+        ModelConfig.from_json(nested, "file")
