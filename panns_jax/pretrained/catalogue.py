@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from panns_jax.errors import InputError
 from panns_jax.pretrained.paper import FIGURES, PaperFigures, Training
 
 if TYPE_CHECKING:
@@ -143,14 +145,41 @@ def of_model(model: str) -> Released | None:
     return next((released for released in RELEASED if released.model == model), None)
 
 
+def require(model: str) -> Released:
+    """The released file of a model.
+
+    Raises:
+      InputError: none was released; the message names the models that have one.
+    """
+    released = of_model(model)
+    if released is None:
+        there = ", ".join(entry.model for entry in RELEASED)
+        raise InputError(f"{model} needs a checkpoint, as none was released; released are those of {there}")
+    return released
+
+
 def identified(path: Path) -> Released | None:
     """The released file that `path` is: by its content where that is known of any, else by its name."""
-    digests = digests_of(path)
-    same = next((released for released in RELEASED if released.matches(digests)), None)
+    same = with_content_of(path)
     if same is not None:
         return same
     released = named_like(path)
-    return released if released is not None and released.matches(digests) is None else None
+    return released if released is not None and released.md5 is None and released.sha256 is None else None
+
+
+def with_content_of(path: Path, models: Collection[str] | None = None) -> Released | None:
+    """The released file that has the content of `path`, among those of which a hash is known.
+
+    Args:
+      path: a file, which is read only if it is as long as one of them can be.
+      models: whose files alone are looked at; None for all.
+    """
+    size = path.stat().st_size
+    possible = [entry for entry in RELEASED if entry.size in (None, size) and (models is None or entry.model in models)]
+    if all(released.matches(Digests("", "")) is None for released in possible):
+        return None
+    digests = digests_of(path)
+    return next((released for released in possible if released.matches(digests)), None)
 
 
 def digests_of(path: Path) -> Digests:

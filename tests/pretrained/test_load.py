@@ -158,12 +158,25 @@ def test_a_converted_file_under_another_suffix_is_recognised(tmp_path, small_pth
     assert panns_jax.load_model(checkpoint=moved).config.name == "DemoCnn"
 
 
-def test_without_a_checkpoint_the_released_file_is_named():
-    assert said("Cnn14").endswith(
-        "download https://zenodo.org/records/3987831/files/Cnn14_mAP%3D0.431.pth?download=1 and name the file"
-    )
-    assert "none was released" in said("DemoCnn")
-    assert said().startswith("a checkpoint is needed")
+def test_without_a_checkpoint_a_model_is_needed_of_which_one_was_released():
+    message = said("Cnn14_mel32")
+    assert message.startswith("Cnn14_mel32 needs a checkpoint, as none was released; released are those of Cnn6, Cnn10")
+    assert all(entry.model in message for entry in catalogue.RELEASED)
+    assert said().startswith("a checkpoint or the name of a model is needed")
+
+
+def test_a_mirror_beside_a_checkpoint_is_refused(small_pth):
+    assert said(checkpoint=small_pth, mirror="http://localhost/").startswith("a mirror is for the released files; ")
+
+
+def test_a_released_file_of_a_model_with_the_same_entries_is_told(tmp_path, small_pth, twin, monkeypatch):
+    by_hash = catalogue.Released(twin, "Twin_mAP=0.1.pth", sha256=sha256(small_pth))
+    monkeypatch.setattr(catalogue, "RELEASED", (by_hash,))
+    assert said("DemoCnn", small_pth) == f"{small_pth}: is the released file of DemoTwin, not of DemoCnn"
+    assert panns_jax.load_model(twin, small_pth).config.name == twin
+    monkeypatch.setattr(catalogue, "RELEASED", (catalogue.Released(twin, "Twin_mAP=0.1.pth"),))
+    assert panns_jax.load_model("DemoCnn", small_pth).config.name == "DemoCnn"
+    assert "is named like the released file of DemoTwin" in said("DemoCnn", small_pth.rename(tmp_path / by_hash.file))
 
 
 def test_wrong_names_and_paths_are_told(tmp_path, small_pth):
