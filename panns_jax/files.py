@@ -5,7 +5,9 @@ import glob
 import hashlib
 import os
 import stat
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ except ImportError:  # Windows
     fcntl = None
 
 from panns_jax.errors import InputError
+
+_LOOK_AGAIN_AFTER = 0.1  # seconds
 
 
 @contextlib.contextmanager
@@ -103,6 +107,52 @@ def alone(path: str | os.PathLike[str], refusal: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def in_turn(path: str | os.PathLike[str], waiting: str) -> Iterator[bool]:
+    """Lets one process (and thread) at a time into a block; others wait until it is left.
+
+    The system itself frees the lock of a process that ended, in whatever way, so that none is left behind.
+
+    Args:
+      path: the file that is locked; made where it is not there, and left there, as removing it would free the next one.
+      waiting: what to print on standard error where one has to wait.
+
+    Yields:
+      Whether the lock is held; False on a file system without locks, which lets everybody in.
+
+    Raises:
+      InputError: the file cannot be made.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        yield _wait_for_lock(handle, waiting)
+    finally:
+        os.close(handle)
+
+
+def _wait_for_lock(handle: int, waiting: str) -> bool:
+    told = False
+    while True:
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            elif fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except (BlockingIOError, PermissionError):  # the latter on Windows
+            if not told:
+                print(waiting, file=sys.stderr, flush=True)
+            told = True
+            time.sleep(_LOOK_AGAIN_AFTER)
+        except OSError:
+            return False
 
 
 def require_parent(path: str | os.PathLike[str]) -> None:

@@ -132,6 +132,11 @@ def require_one(fitting: list[str], source: str) -> str:
     raise InputError(f"{source}: its names and shapes are those of {', '.join(different)} alike; give the model's name")
 
 
+def same_when_evaluated(one: str, other: str) -> bool:
+    """Whether two models of the registry compute the same with the same weights, training apart."""
+    return _as_evaluated(REGISTRY[one]) == _as_evaluated(REGISTRY[other])
+
+
 def _different(names: list[str]) -> list[str]:
     """The first of each group of models that compute the same in evaluation mode."""
     firsts: dict[tuple[object, ...], str] = {}

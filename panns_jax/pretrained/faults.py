@@ -8,6 +8,7 @@ from panns_jax.errors import InputError
 from panns_jax.pretrained.vocabulary import printable
 
 _MOST_LISTED = 8
+_PART = 1 << 16  # numbers that stay in a processor's cache
 
 
 class Faults:
@@ -80,11 +81,14 @@ def is_floating(dtype: np.dtype) -> bool:
 def finite(array: np.ndarray) -> bool:
     """Whether all numbers stay finite in float32; looks at a part at a time, as the array may be a large mapped one."""
     with np.errstate(over="ignore"):
-        return all(bool(np.isfinite(part.astype(np.float32)).all()) for part in _parts(array))
+        return all(bool(np.isfinite(part.astype(np.float32, copy=False)).all()) for part in _parts(array))
 
 
 def _parts(array: np.ndarray) -> Iterable[np.ndarray]:
-    return array if array.ndim > 1 else (array,)
+    if not array.flags.c_contiguous:
+        return array if array.ndim > 1 else (array,)
+    flat = array.reshape(-1)
+    return (flat[start : start + _PART] for start in range(0, flat.size, _PART))
 
 
 def _listed(whats: list[str]) -> str:

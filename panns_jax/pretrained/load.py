@@ -12,31 +12,52 @@ from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
 from panns_jax.models.registry import REGISTRY, model_config
 from panns_jax.pretrained import catalogue
-from panns_jax.pretrained.conversion import convert_weights, fitting_models, nearest_model, require_one, with_classes_of
+from panns_jax.pretrained.cache import fetch
+from panns_jax.pretrained.conversion import (
+    convert_weights,
+    fitting_models,
+    nearest_model,
+    require_one,
+    same_when_evaluated,
+    with_classes_of,
+)
 from panns_jax.pretrained.native import SUFFIX, is_native, read_native
 from panns_jax.pretrained.pth import read_state_dict
 from panns_jax.pretrained.rules import filled_model
 
 
-def load_model(name: str | None = None, checkpoint: str | os.PathLike[str] | None = None) -> Model:
+def load_model(
+    name: str | None = None, checkpoint: str | os.PathLike[str] | None = None, *, mirror: str | None = None
+) -> Model:
     """Loads a pretrained or trained model.
 
+    Without a checkpoint, the one that the paper's authors released is downloaded, compared with what is known of it
+    (size, hash, entries) and converted, once; later calls load the converted file and need no network. It is kept in
+    the folder `PANNS_JAX_CACHE`, else in the platform's folder for caches; the `.pth` file itself is removed after
+    its conversion, unless somebody has put it into that folder, where it is taken instead of a download.
+
     Args:
-      name: one of `list_models()`. Needed only for a `.pth` file that does not tell: one whose name begins with no
-        model's, and whose entries several models have alike that compute different things.
+      name: one of `list_models()`. With a checkpoint it is needed only for a `.pth` file that does not tell: one whose
+        name begins with no model's, and whose entries several models have alike that compute different things.
       checkpoint: a released PyTorch checkpoint (`.pth`; a fine-tuned one may have any number of classes), a file
         written by `panns-jax convert` (`.safetensors`), or a folder of training checkpoints, of which the newest is
-        taken.
+        taken. None for the released one.
+      mirror: URL of a folder that has the released files under their names, to download from; `PANNS_JAX_MIRROR`, else
+        the authors' record on Zenodo, where it is None.
 
     Returns:
-      The model in evaluation mode. Clips shorter than `model.config.min_samples` are zero-padded at their end.
+      The model in evaluation mode. Weights from a converted file are mapped, not copied: replacing the file is safe,
+      overwriting it in place is not. Clips shorter than `model.config.min_samples` are zero-padded at their end.
 
     Raises:
-      InputError: the checkpoint is missing, damaged or of another model than `name`.
+      InputError: the checkpoint is missing, damaged or of another model than `name`; or there is none, and none was
+        released or it cannot be downloaded.
     """
     config = None if name is None else model_config(name)
     if checkpoint is None:
-        raise InputError(_where_to_find(config))
+        return _read_released(config, mirror)
+    if mirror is not None:
+        raise InputError(f"a mirror is for the released files; {checkpoint} is read from this machine")
     path = Path(checkpoint)
     if is_folder(path):
         from panns_jax.pretrained.training import read_training_checkpoint
@@ -65,7 +86,25 @@ def read_published(path: str | os.PathLike[str], name: str | None = None) -> tup
     path = Path(path)
     weights = read_state_dict(path)
     config = with_classes_of(weights, model_config(name or _model_of(path, weights)))
-    return config, convert_weights(weights, config, str(path))
+    arrays = convert_weights(weights, config, str(path))
+    if name is not None:
+        _require_not_of_another(path, config, weights)
+    return config, arrays
+
+
+def _require_not_of_another(path: Path, config: ModelConfig, weights: Mapping[str, np.ndarray]) -> None:
+    """Some released files fit a model that would compute something else with them: only hash or name tells."""
+    others = [name for name in fitting_models(weights) if not same_when_evaluated(name, config.name)]
+    if not others:
+        return
+    if released := catalogue.with_content_of(path, others):
+        raise InputError(f"{path}: is the released file of {released.model}, not of {config.name}")
+    released = catalogue.named_like(path)
+    if released is not None and released.model in others:
+        raise InputError(
+            f"{path}: is named like the released file of {released.model}, and has its entries; rename it if it is of a"
+            f" {config.name} nevertheless"
+        )
 
 
 def _model_of(path: Path, weights: Mapping[str, np.ndarray]) -> str:
@@ -98,10 +137,14 @@ def _named(model: Model, config: ModelConfig | None, path: Path) -> Model:
     return model
 
 
-def _where_to_find(config: ModelConfig | None) -> str:
+def _read_released(config: ModelConfig | None, mirror: str | None) -> Model:
     if config is None:
-        return "a checkpoint is needed: a .pth file, a converted .safetensors file or a folder of training checkpoints"
-    released = catalogue.of_model(config.name)
-    if released is None:
-        return f"{config.name} needs a checkpoint; none was released, so train one and name its folder"
-    return f"{config.name} needs a checkpoint: download {released.url} and name the file"
+        raise InputError(
+            "a checkpoint or the name of a model is needed; a checkpoint is a .pth file, a converted .safetensors file"
+            " or a folder of training checkpoints"
+        )
+    path = fetch(catalogue.require(config.name), mirror)
+    try:
+        return _named(read_native(path), config, path)
+    except InputError as error:
+        raise InputError(f"{error}; remove it, and it is made anew") from error

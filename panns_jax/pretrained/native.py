@@ -1,7 +1,11 @@
 """Converted checkpoints: one safetensors file with everything that a model needs, mapped instead of parsed.
 
-The arrays have our paths and layouts (`conv_block1.conv1.kernel`, HWIO), so that nothing is rearranged on loading. The
-header's only metadata entry, `panns_jax`, is a JSON object:
+The arrays have our paths and layouts (`conv_block1.conv1.kernel`, HWIO), so that nothing is rearranged on loading; on a
+CPU they are not even copied: those whose place in the file JAX's alignment allows, nearly all, are the model's weights
+as they lie in the mapped file. Several processes then share them. A file may be replaced while it is used, as all our
+commands do, but not be overwritten in place.
+
+The header's only metadata entry, `panns_jax`, is a JSON object:
 
     format      1
     model       architecture, front-end settings and label set, as `ModelConfig.to_json` gives them
@@ -12,17 +16,18 @@ header's only metadata entry, `panns_jax`, is a JSON object:
 The same source gives the same bytes, with the same version.
 """
 
+import contextlib
 import dataclasses
 import json
+import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from panns_jax.errors import InputError
 from panns_jax.files import require_file, written_aside
@@ -35,6 +40,8 @@ from panns_jax.pretrained.vocabulary import printable
 SUFFIX = ".safetensors"
 _KEY = "panns_jax"
 _FORMAT = 1
+# Of arrays that JAX takes without a copy, in bytes.
+_ALIGNMENT = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +80,26 @@ def write_native(
         "licence": provenance.licence,
         "converter": f"panns_jax {version('panns_jax')}",
     }
-    # One entry: safetensors writes several in no certain order.
-    metadata = {_KEY: json.dumps(description, sort_keys=True)}
     with written_aside(path) as aside:
-        try:
-            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, aside, metadata)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"cannot write {path}: {error}") from error
+        _write(aside, {_KEY: json.dumps(description, sort_keys=True)}, arrays)
+
+
+def _write(path: Path, metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a safetensors file array by array, where the library would hold all of them as bytes at once.
+
+    Content and first arrays begin at multiples of what JAX takes without a copy.
+    """
+    names = sorted(arrays, key=lambda name: (arrays[name].nbytes % _ALIGNMENT != 0, name))
+    ends = np.cumsum([arrays[name].nbytes for name in names]).tolist()
+    header: dict[str, Any] = {"__metadata__": metadata}
+    for name, start, end in zip(names, [0, *ends], ends, strict=False):
+        header[name] = {"dtype": "F32", "shape": arrays[name].shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            file.write(np.ascontiguousarray(arrays[name], "<f4").data)
 
 
 def is_native(path: str | os.PathLike[str]) -> bool:
@@ -110,29 +130,61 @@ def read_native(path: str | os.PathLike[str]) -> Model:
         that is wrong with them is listed.
     """
     path = Path(path)
-    require_file(path, "a converted checkpoint")
     faults = Faults()
-    weights: dict[str, np.ndarray] = {}
+    with _opened(path) as file:
+        config = ModelConfig.from_json(_description(path, file).get("model"), str(path))
+        wanted = {entry.ours: entry.our_shape for entry in entries(config)}
+        parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        check_shapes({name: tuple(part.get_shape()) for name, part in parts.items()}, wanted, faults)
+        for name, part in parts.items():
+            if part.get_dtype() != "F32":
+                faults.add("not float32", f"{printable(name)} ({part.get_dtype()})")
+        fitting = {name for name, part in parts.items() if part.get_dtype() == "F32" and name in wanted}
+        weights = _mapped(path, {name: tuple(parts[name].get_shape()) for name in fitting})
+    for name, array in weights.items():
+        if array.shape == wanted[name]:
+            check_numbers(name, array, faults)
+    faults.require_none(f"{path} does not fit {config.name}")
+    return filled_model(config, weights, copy=False)
+
+
+def read_provenance(path: str | os.PathLike[str]) -> Provenance:
+    """Where the weights of a converted checkpoint come from.
+
+    Raises:
+      InputError: as `read_native`, or the file does not tell.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        match _description(path, file):
+            case {"source": {"file": str() as name, "sha256": str() as sha256}, "licence": str() as licence}:
+                return Provenance(printable(name), printable(sha256), printable(licence))
+    raise InputError(f"{path}: is damaged: it does not tell where its weights come from")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file as safetensors reads it, which finds all that is wrong with the format."""
+    require_file(path, "a converted checkpoint")
     try:
         with safe_open(path, framework="numpy") as file:
-            config = _config(path, file.metadata())
-            wanted = {entry.ours: entry.our_shape for entry in entries(config)}
-            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
-            check_shapes(shapes, wanted, faults)
-            for name, part in parts.items():
-                if part.get_dtype() != "F32":
-                    faults.add("not float32", f"{printable(name)} ({part.get_dtype()})")
-                elif shapes[name] == wanted.get(name):
-                    weights[name] = file.get_tensor(name)
-                    check_numbers(name, weights[name], faults)
+            yield file
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: is damaged, or no converted checkpoint: {printable(str(error))}") from error
-    faults.require_none(f"{path} does not fit {config.name}")
-    return filled_model(config, weights)
 
 
-def _config(path: Path, metadata: Mapping[str, str] | None) -> ModelConfig:
+def _mapped(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The float32 arrays of a file that was found in order, by name: read-only, and mapped."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))[8 + size :]
+    return {name: np.ndarray(shapes[name], "<f4", content[slice(*header[name]["data_offsets"])]) for name in shapes}
+
+
+def _description(path: Path, file: Any) -> dict[str, Any]:
+    """What the header tells, of the format that this version reads."""
+    metadata: Mapping[str, str] | None = file.metadata()
     if metadata is None or _KEY not in metadata:
         raise InputError(f"{path}: was not written by panns-jax convert: its header does not describe a model")
     try:
@@ -143,4 +195,4 @@ def _config(path: Path, metadata: Mapping[str, str] | None) -> ModelConfig:
         found = description.get("format") if isinstance(description, dict) else None
         shown = found if isinstance(found, int) else "unknown"
         raise InputError(f"{path}: is in format {shown}; this version of panns_jax reads format {_FORMAT}")
-    return ModelConfig.from_json(description.get("model"), str(path))
+    return description

@@ -118,16 +118,19 @@ class _AnyKey(nnx.Rngs):
         return jax.random.key(0)
 
 
-def filled_model(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> Model:
+def filled_model(config: ModelConfig, arrays: Mapping[str, np.ndarray], *, copy: bool = True) -> Model:
     """A model in evaluation mode with the given weights.
 
     Args:
       config: the model.
-      arrays: all arrays by `Entry.ours`, in our layouts; they are copied.
+      arrays: all arrays by `Entry.ours`, in our layouts.
+      copy: whether the arrays may change afterwards, as parts of a file that is overwritten do. Where they never do,
+        they need not be copied on a CPU; they are then float32.
     """
     model = abstract_model(config)
     for entry, variable in _variables(model):
-        variable.set_value(jnp.array(arrays[entry.ours], jnp.float32))
+        array = arrays[entry.ours]
+        variable.set_value(jnp.array(array, jnp.float32) if copy else jax.device_put(array, may_alias=True))
     left = [path for path, leaf in nnx.to_flat_state(nnx.state(model)) if isinstance(leaf[...], jax.ShapeDtypeStruct)]
     if left:
         raise ValueError(f"no rule fills {left} of {config.name}")
