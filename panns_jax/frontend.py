@@ -6,7 +6,6 @@ whatever the precision of the layers behind it: the power of a full-scale tone o
 
 import dataclasses
 import functools
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from panns_jax.errors import InputError
-
-_Count = TypeVar("_Count", int, Array)
 
 MIN_POWER = 1e-10
 MIN_DECIBELS = -100.0
@@ -66,7 +63,7 @@ class FrontendConfig:
         """Shortest waveform that can be padded by reflection."""
         return self.window_size // 2 + 1
 
-    def frames(self, samples: _Count) -> _Count:
+    def frames(self, samples: int) -> int:
         """Number of frames of a waveform of `samples` samples."""
         return samples // self.hop_size + 1
 

@@ -1,14 +1,68 @@
 """Batches of clips of different lengths on their way through the layers."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+T = TypeVar("T", int, Array)
 
-@jax.tree_util.register_dataclass
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """What an operation, such as a convolution, sees of time at once.
+
+    Attributes:
+      size: time steps that it looks at.
+      stride: from one place to the next.
+      padding: time steps put on both sides.
+      dilation: from one time step that it looks at to the next.
+    """
+
+    size: int
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+
+    @property
+    def reaches(self) -> bool:
+        """Whether it looks beyond the end of a clip."""
+        return self.padding > 0
+
+    def steps(self, time: T) -> T:
+        """Number of places in `time` time steps."""
+        return (time + 2 * self.padding - self.dilation * (self.size - 1) - 1) // self.stride + 1
+
+
+class View(NamedTuple):
+    """What a time step stands for, in samples of the waveform.
+
+    Attributes:
+      receptive_field: samples that it depends on, zeros and reflections at the ends of the clip among them.
+      step: samples from one time step to the next.
+    """
+
+    receptive_field: int = 1
+    step: int = 1
+
+    def through(self, window: Window) -> "View":
+        """The view of what comes out of `window`."""
+        reach = window.dilation * (window.size - 1) * self.step
+        return View(self.receptive_field + reach, self.step * window.stride)
+
+    def beside(self, other: "View") -> "View":
+        """The view of what is made of both."""
+        return View(max(self.receptive_field, other.receptive_field), max(self.step, other.step))
+
+
+SAMPLE = View()
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("values", "lengths"), meta_fields=("view",))
 @dataclasses.dataclass(frozen=True)
 class Clips:
     """What layers take and return: values over time, of which only the first ones are a clip's own.
@@ -19,18 +73,21 @@ class Clips:
     Attributes:
       values: all of them; those of a clip beyond its length mean nothing.
       lengths: number of each clip's own time steps, at least 1; None where all are.
+      view: what a time step stands for.
     """
 
     values: Float[Array, "batch time *rest"]
     lengths: Int[Array, " batch"] | None = None
+    view: View = SAMPLE
 
     def map(self, function: Callable[[Array], Array]) -> "Clips":
         """Applies a function that treats every time step alike and keeps their number."""
-        return Clips(function(self.values), self.lengths)
+        return dataclasses.replace(self, values=function(self.values))
 
-    def steps(self, values: Array, count: Callable[[Int[Array, " batch"]], Int[Array, " batch"]]) -> "Clips":
-        """Other values, with as many time steps as `count` makes of the lengths."""
-        return Clips(values, None if self.lengths is None else count(self.lengths))
+    def through(self, window: Window, values: Array) -> "Clips":
+        """Other values, those that `window` makes of these."""
+        lengths = None if self.lengths is None else window.steps(self.lengths)
+        return Clips(values, lengths, self.view.through(window))
 
     def own(self, fill: float = 0.0) -> Float[Array, "batch time *rest"]:
         """The values, with `fill` for those that are not the clip's own."""
@@ -57,4 +114,4 @@ class Clips:
 
     def __add__(self, other: "Clips") -> "Clips":
         """Sums of the values of the same clips at the same times."""
-        return Clips(self.values + other.values, self.lengths)
+        return Clips(self.values + other.values, self.lengths, self.view.beside(other.view))

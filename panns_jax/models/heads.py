@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from panns_jax.models.clips import Clips
+from panns_jax.models.clips import Clips, Window
 from panns_jax.models.config import Output
 from panns_jax.models.layers import BatchNorm, Conv, linear
 
@@ -126,7 +126,8 @@ def _smoothed(x: Clips) -> Clips:
     largest = nnx.max_pool(x.own(-jnp.inf), (3,), strides=(1,), padding="SAME")
     mean = nnx.avg_pool(x.own(), (3,), strides=(1,), padding="SAME")
     # Beyond a clip's end the maximum is -infinity, from which NaN would come.
-    return Clips(Clips(largest + mean, x.lengths).own(), x.lengths)
+    pooled = x.through(Window(3, padding=1), largest + mean)
+    return pooled.map(lambda _: pooled.own())
 
 
 def _repeated(stepwise: Clips, frames_per_step: int, frames: int) -> Float[Array, "batch frames classes"]:

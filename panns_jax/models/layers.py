@@ -4,9 +4,7 @@ Layout: NHWC with time = H and mel = W; NWC in networks over waveforms. Layers c
 they get, from float32 weights; batch normalisation always in float32.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,36 +15,9 @@ from jaxtyping import Array, Float
 from panns_jax.frontend import Stripes, spec_augment
 from panns_jax.kernels.convolution import convolve
 from panns_jax.kernels.depthwise import depthwise_conv
-from panns_jax.models.clips import Clips
+from panns_jax.models.clips import Clips, Window
 
-T = TypeVar("T", int, Array)
 _xavier = nnx.initializers.xavier_uniform()
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """What a convolution or pooling sees of time at once.
-
-    Attributes:
-      size: time steps that it looks at.
-      stride: from one place to the next.
-      padding: time steps put on both sides.
-      dilation: from one time step that it looks at to the next.
-    """
-
-    size: int
-    stride: int = 1
-    padding: int = 0
-    dilation: int = 1
-
-    @property
-    def reaches(self) -> bool:
-        """Whether it looks beyond the end of a clip."""
-        return self.padding > 0
-
-    def steps(self, time: T) -> T:
-        """Number of places in `time` time steps."""
-        return (time + 2 * self.padding - self.dilation * (self.size - 1) - 1) // self.stride + 1
 
 
 def relu(x: Clips) -> Clips:
@@ -183,7 +154,7 @@ class Conv(nnx.Conv):
         )
         if self.bias is not None:
             y = y + self.bias[...].astype(values.dtype)
-        return x.steps(y, window.steps)
+        return x.through(window, y)
 
 
 class DepthwiseConv(nnx.Conv):
@@ -204,7 +175,8 @@ class DepthwiseConv(nnx.Conv):
     def __call__(self, x: Clips) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
         values = x.own()
         kernel = self.kernel[...].astype(values.dtype)
-        return Clips(depthwise_conv(values, kernel, precision=lax.Precision(self.precision)), x.lengths)
+        y = depthwise_conv(values, kernel, precision=lax.Precision(self.precision))
+        return x.through(Window(self.kernel_size[0], padding=self.kernel_size[0] // 2), y)
 
 
 def linear(in_features: int, out_features: int, *, bias: float = 0.0, rngs: nnx.Rngs) -> nnx.Linear:
@@ -228,7 +200,7 @@ def avg_pool(x: Clips, window: tuple[int, ...]) -> Clips:
     """Mean over windows that do not overlap; what does not fill a window is dropped."""
     if set(window) == {1}:
         return x
-    return x.steps(nnx.avg_pool(x.values, window, strides=window), Window(window[0], stride=window[0]).steps)
+    return x.through(Window(window[0], stride=window[0]), nnx.avg_pool(x.values, window, strides=window))
 
 
 def max_pool(x: Clips, window: int, *, padding: int = 0) -> Clips:
@@ -236,7 +208,7 @@ def max_pool(x: Clips, window: int, *, padding: int = 0) -> Clips:
     shape = (1, window, 1)
     pads = ((0, 0), (padding, padding), (0, 0))
     values = lax.reduce_window(x.own(-jnp.inf), -jnp.inf, lax.max, shape, shape, pads)
-    return x.steps(values, Window(window, stride=window, padding=padding).steps)
+    return x.through(Window(window, stride=window, padding=padding), values)
 
 
 class ConvBlock(nnx.Module):

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from panns_jax.frontend import log_mel, mixup
-from panns_jax.models.clips import Clips
+from panns_jax.models.clips import Clips, Window
 from panns_jax.models.config import Features, ModelConfig, Output, Precision, require_precision
 from panns_jax.models.layers import BatchNorm, Conv, DepthwiseConv, SpecAugment, pad_to
 
@@ -79,15 +79,29 @@ class Model(nnx.Module):
         blend = None if mixup_lambda is None else _weights(mixup_lambda)
         if blend is not None and self.config.mixup == "waveform":
             clips, blend = clips.map(functools.partial(mixup, mixup_lambda=blend)), None
-        logmel = self._logmel(clips, blend, rngs) if self.config.body.reads_logmel else None
+        return self.answer(clips, self.steps(clips, blend, rngs), rngs).only(taps)
+
+    def steps(
+        self, waveform: Clips, blend: Float[Array, " pairs"] | None = None, rngs: nnx.Rngs | None = None
+    ) -> Clips:
+        """Runs front end and body: the first half of a call."""
+        logmel = self._logmel(waveform, blend, rngs) if self.config.body.reads_logmel else None
         dtype = jnp.bfloat16 if self.precision == "bfloat16" else jnp.float32
-        steps = self.config.body(self, Features(clips, logmel, blend, dtype), rngs=rngs)
-        steps = steps.map(lambda x: x.astype(jnp.float32))
-        frames = self.config.frontend.frames
-        output = self.config.head(self, steps, frames=frames(clips.values.shape[1]), rngs=rngs)
-        if output.framewise is not None:
-            output = dataclasses.replace(output, framewise=clips.steps(output.framewise, frames).own())
-        return output.only(taps)
+        steps = self.config.body(self, Features(waveform, logmel, blend, dtype), rngs=rngs)
+        return steps.map(lambda x: x.astype(jnp.float32))
+
+    def answer(self, waveform: Clips, steps: Clips, rngs: nnx.Rngs | None = None) -> Output:
+        """Runs the head: the second half of a call."""
+        frames = self.config.frontend.frames(waveform.values.shape[1])
+        output = self.config.head(self, steps, frames=frames, rngs=rngs)
+        if output.framewise is None:
+            return output
+        return dataclasses.replace(output, framewise=waveform.through(self._frames, output.framewise).own())
+
+    @property
+    def _frames(self) -> Window:
+        frontend = self.config.frontend
+        return Window(frontend.window_size, stride=frontend.hop_size, padding=frontend.window_size // 2)
 
     def set_precision(self, precision: Precision) -> None:
         """Switches what the body computes in, as `train()` and `eval()` switch other things; float32 to begin with.
@@ -122,13 +136,12 @@ class Model(nnx.Module):
                 "lengths are for evaluation mode: in training, batch normalisation sees all clips of a batch, so cut or"
                 " pad them to one length"
             )
-        clips = Clips(waveform, _sample_counts(lengths, waveform))
-        return clips.steps(pad_to(clips.own(), least), lambda lengths: jnp.maximum(lengths, least))
+        counts = _sample_counts(lengths, waveform)
+        return Clips(pad_to(Clips(waveform, counts).own(), least), jnp.maximum(counts, least))
 
     def _logmel(self, waveform: Clips, blend: Float[Array, " pairs"] | None, rngs: nnx.Rngs | None) -> Clips:
-        frontend = self.config.frontend
-        features = log_mel(waveform.values, frontend, waveform.lengths)
-        x = self.bn0(waveform.steps(features, frontend.frames))
+        features = log_mel(waveform.values, self.config.frontend, waveform.lengths)
+        x = self.bn0(waveform.through(self._frames, features))
         if self.config.spec_augment is not None:
             x = self.spec_augmenter(x, rngs)
         return x if blend is None else x.map(functools.partial(mixup, mixup_lambda=blend))

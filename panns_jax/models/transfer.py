@@ -10,7 +10,7 @@ from jax import lax
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig
 from panns_jax.labels import LabelSet
-from panns_jax.models.clips import Clips
+from panns_jax.models.clips import Clips, View
 from panns_jax.models.config import Features, ModelConfig, Output
 from panns_jax.models.layers import linear
 from panns_jax.models.model import Model
@@ -59,7 +59,8 @@ class Pretrained:
         waveform = features.waveform
         output = layers.base(waveform.values, lengths=waveform.lengths, mixup_lambda=features.blend, rngs=rngs)
         embedding = lax.stop_gradient(output.embedding) if self.frozen else output.embedding
-        return Clips(embedding[:, None])
+        # One step, which sees the whole clip.
+        return Clips(embedding[:, None], None, View(waveform.values.shape[1], waveform.values.shape[1]))
 
     def _base(self, frontend: FrontendConfig) -> ModelConfig:
         return dataclasses.replace(self.base, frontend=frontend)

@@ -122,4 +122,5 @@ def side_by_side(x: Clips, y: Clips) -> Clips:
     """The channels of both. One of them can be a step longer, where the published models fail: it is cut."""
     steps = min(x.values.shape[1], y.values.shape[1])
     values = jnp.concatenate([x.values[:, :steps], y.values[:, :steps]], axis=-1)
-    return Clips(values, None if x.lengths is None or y.lengths is None else jnp.minimum(x.lengths, y.lengths))
+    lengths = None if x.lengths is None or y.lengths is None else jnp.minimum(x.lengths, y.lengths)
+    return Clips(values, lengths, x.view.beside(y.view))

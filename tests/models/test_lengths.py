@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from small_models import SMALL
 from weights import arbitrary
 
+from panns_jax.models.clips import Window
 from panns_jax.models.config import Output
-from panns_jax.models.layers import Window
 from panns_jax.models.model import Model
 from panns_jax.models.registry import list_models
 from panns_jax.models.transfer import transfer
