@@ -30,6 +30,7 @@ class Embed(SoundFiles):
           InputError: an option cannot be used, the model makes no embedding, or no file could be read.
         """
         from panns_jax.data.hdf5 import require_hdf5_name, writing
+        from panns_jax.pretrained.catalogue import require
 
         require_hdf5_name(self.out)
         require_parent(self.out)
@@ -40,7 +41,7 @@ class Embed(SoundFiles):
         with writing(self.out) as file, hear_files(self.files, predictor, task="embedding") as hearing:
             file.attrs["model"] = predictor.config.name
             file.attrs["sample_rate"] = predictor.config.sample_rate
-            file.attrs["checkpoint"] = "" if self.checkpoint is None else self.checkpoint.name
+            file.attrs["checkpoint"] = self.checkpoint.name if self.checkpoint else require(predictor.config.name).file
             table = _Table(file, width)
             for clip in hearing:
                 table.append(clip)

@@ -25,9 +25,13 @@ class SoundFiles:
     files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...", help_behavior_hint="")]
     """Sound files in any format that libsndfile reads, of any sample rate, channel count and length."""
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
-    """Name of the architecture, for checkpoints that do not tell it; Cnn14 where there is no checkpoint either."""
+    """Name of the architecture, for checkpoints that do not tell it. Without a checkpoint, the released one of this
+    model (Cnn14 where none is named) is downloaded the first time, and kept."""
     checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Converted file, published .pth or training checkpoint."""
+    mirror: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
+    """Where released files are downloaded from, in place of their own record: a folder that has them under their names.
+    The environment variable PANNS_JAX_MIRROR does the same."""
 
     def load(self) -> "Predictor":
         """The model of the options, once it is known that there is something to hear.
@@ -42,7 +46,7 @@ class SoundFiles:
             raise _nothing_heard(failures)
         from panns_jax.infer.predict import load_predictor
 
-        return load_predictor(self.model, self.checkpoint)
+        return load_predictor(self.model, self.checkpoint, self.mirror)
 
 
 @dataclasses.dataclass(frozen=True)

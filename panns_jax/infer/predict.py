@@ -76,8 +76,8 @@ def _run(graph: nnx.GraphDef[Model], state: Any, waveform: Float[Array | np.ndar
     return nnx.merge(graph, state)(waveform)
 
 
-def load_predictor(model: str | None, checkpoint: Path | None) -> Predictor:
-    """The model of the options `--model` and `--checkpoint`; Cnn14 where neither is given.
+def load_predictor(model: str | None, checkpoint: Path | None, mirror: str | None = None) -> Predictor:
+    """The model of the options `--model`, `--checkpoint` and `--mirror`; Cnn14 where neither is given.
 
     Raises:
       InputError: as `load_model` does.
@@ -86,4 +86,4 @@ def load_predictor(model: str | None, checkpoint: Path | None) -> Predictor:
 
     if model is None and checkpoint is None:
         model = DEFAULT_MODEL
-    return Predictor(load_model(model, checkpoint=checkpoint))
+    return Predictor(load_model(model, checkpoint, mirror=mirror))

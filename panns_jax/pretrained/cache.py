@@ -25,7 +25,7 @@ from panns_jax.files import in_turn, written_aside
 from panns_jax.models.registry import model_config
 from panns_jax.pretrained import catalogue
 from panns_jax.pretrained.catalogue import Digests, Released
-from panns_jax.pretrained.native import SUFFIX, Provenance, write_native
+from panns_jax.pretrained.native import SUFFIX, Provenance, read_provenance, write_native
 from panns_jax.pretrained.rules import entries
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def fetch(released: Released, mirror: str | None = None) -> Path:
     converted = cached_file(released)
     try:
         if converted.is_file():
+            _require_origin(released, converted)
             return converted
         converted.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -79,6 +80,18 @@ def fetch(released: Released, mirror: str | None = None) -> Path:
         if not converted.is_file():
             _obtain(released, converted, url, alone=alone)
     return converted
+
+
+def _require_origin(released: Released, converted: Path) -> None:
+    try:
+        found = read_provenance(converted).sha256
+    except InputError as error:
+        raise InputError(f"{error}; remove it, and it is made anew") from error
+    if (known := recorded_sha256(released)) not in (None, found):
+        raise InputError(
+            f"{converted}: was converted from a file with the sha256 {found}, and that of {released.file} is {known};"
+            " remove it, and it is made anew"
+        )
 
 
 def _obtain(released: Released, converted: Path, url: str, *, alone: bool) -> None:
@@ -109,7 +122,6 @@ def _download(released: Released, part: "Part", url: str) -> Digests:
     _require_space(released, part)
     hash_known = released.matches(Digests("", "")) is not None
     while True:
-        whole_at_once = not part.size
         with progress_bar("MB") as bar:
             task = bar.add_task(released.file, total=None, note="")
 
@@ -117,7 +129,7 @@ def _download(released: Released, part: "Part", url: str) -> Digests:
                 bar.update(task, completed=done / 1e6, total=total and total / 1e6, note=note)
 
             try:
-                download(url, part, size=released.size, trusting=hash_known, report=report)
+                in_one = download(url, part, size=released.size, trusting=hash_known, report=report)
             except InputError as error:
                 raise InputError(f"{error}; {_by_hand(released, url)}") from error
         digests = catalogue.digests_of(part.path)
@@ -125,7 +137,7 @@ def _download(released: Released, part: "Part", url: str) -> Digests:
         if fault is None:
             return digests
         part.remove()
-        if whole_at_once:  # else it may be two files' halves
+        if in_one:  # else it may be two files' halves
             raise InputError(f"{url}: {fault}; {_by_hand(released, url)}")
 
 

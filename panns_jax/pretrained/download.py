@@ -27,7 +27,9 @@ WAITS = (1.0, 2.0, 4.0, 8.0)
 UNREACHABLE_WAITS = WAITS[:1]
 """The same where no server answers at all, as without a network."""
 
-_CHUNK = 1 << 16
+CHUNK = 1 << 15
+"""Bytes that are written at a time; of a connection that is cut, what came beyond a multiple of them is lost."""
+
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
@@ -106,7 +108,7 @@ class _Complete(Exception):
     """The server says that what is there is all that there is."""
 
 
-def download(url: str, part: Part, *, size: int | None, trusting: bool, report: Report) -> None:
+def download(url: str, part: Part, *, size: int | None, trusting: bool, report: Report) -> bool:
     """Completes a file, from what is there of it.
 
     Args:
@@ -116,6 +118,9 @@ def download(url: str, part: Part, *, size: int | None, trusting: bool, report: 
       trusting: whether to go on with a part of which the server gives no mark of its content. Only where a hash of the
         whole is compared afterwards.
       report: told of the progress.
+
+    Returns:
+      Whether all of it came in one answer; else it may be put together of what was different content.
 
     Raises:
       InputError: the server cannot be reached, does not have the file, has another one, or cuts the connection again
@@ -135,16 +140,16 @@ def download(url: str, part: Part, *, size: int | None, trusting: bool, report: 
             time.sleep(max(interruption.waits[failures - 1], interruption.least))
 
 
-def _attempt(url: str, part: Part, size: int | None, trusting: bool, report: Report) -> None:
+def _attempt(url: str, part: Part, size: int | None, trusting: bool, report: Report) -> bool:
     known = part.source()
     if known is None or known.url != url or not (known.validator or trusting):
         known = Source(url)
         part.remove()
     if known.total is not None and part.size == known.total:
-        return
+        return False
     transfer = _Transfer(part, known, size, report)
     downloader = HTTPDownloader(
-        chunk_size=_CHUNK,
+        chunk_size=CHUNK,
         timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
         headers=_headers(known, part.size),
         hooks={"response": transfer.begin},
@@ -152,7 +157,7 @@ def _attempt(url: str, part: Part, size: int | None, trusting: bool, report: Rep
     try:
         downloader(url, transfer, None)
     except _Complete:
-        return
+        return False
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _told(url, error) from error
     except OSError as error:
@@ -162,6 +167,7 @@ def _attempt(url: str, part: Part, size: int | None, trusting: bool, report: Rep
         transfer.close()
     if transfer.total is not None and part.size != transfer.total:
         raise _Interrupted(f"the connection ended after {part.size} of {transfer.total} bytes")
+    return transfer.whole
 
 
 def _headers(known: Source, start: int) -> dict[str, str]:
@@ -178,6 +184,7 @@ class _Transfer:
 
     def __init__(self, part: Part, known: Source, size: int | None, report: Report) -> None:
         self.total: int | None = None
+        self.whole = False
         self._part = part
         self._known = known
         self._size = size
@@ -201,6 +208,7 @@ class _Transfer:
                 source = _source(self._known.url, response)
                 self._require_size(source.total, response)
                 self._file = self._part.begin(source)
+                self.whole = True
             case 206 | 416:
                 source = self._continued(response)
                 self._file = self._part.path.open("ab", buffering=0)

@@ -53,12 +53,16 @@ def evaluate(
 class Evaluate:
     """Scores a checkpoint on the clips of an index file: average precision, ROC AUC and d' per class and mean."""
 
-    checkpoint: Path
+    checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """A .pth file, a converted .safetensors file, or a folder of training checkpoints, of which the newest is taken."""
     index: Path
     """The index file, such as WORKSPACE/hdf5s/indexes/eval.h5."""
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
-    """Name of the model, where the checkpoint does not tell."""
+    """Name of the model, where the checkpoint does not tell. Without a checkpoint, the released one of this model is
+    downloaded the first time, and kept."""
+    mirror: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
+    """Where released files are downloaded from, in place of their own record: a folder that has them under their names.
+    The environment variable PANNS_JAX_MIRROR does the same."""
     batch_size: int = 32
     """Clips at a time; changes the speed, not the result."""
     workers: int = 0
@@ -73,11 +77,14 @@ class Evaluate:
     def run(self) -> int:
         """Scores the checkpoint and prints the table."""
         require_extra("scoring", "train", "grain", "sklearn")
+        if self.checkpoint is None and self.model is None:
+            raise InputError("name what is to be scored: --checkpoint PATH, or --model NAME for a released checkpoint")
         if self.batch_size < 1:
             raise InputError(f"--batch-size must be at least 1, got {self.batch_size}")
         if self.out is not None:
             require_parent(self.out)
-            read = [path for path in (self.index, self.checkpoint) if path.exists() and self.out.exists()]
+            given = [path for path in (self.index, self.checkpoint) if path is not None]
+            read = [path for path in given if path.exists() and self.out.exists()]
             if any(map(self.out.samefile, read)):
                 raise InputError(f"--out {self.out} is read here, and would be replaced; name another file")
         model, scores = self._scores()
@@ -100,11 +107,11 @@ class Evaluate:
         index = read_index(self.index)
         if not len(index):
             raise InputError(f"{self.index}: lists no clips")
-        model = load_model(self.model, checkpoint=self.checkpoint)
+        model = load_model(self.model, self.checkpoint, mirror=self.mirror)
         if index.targets.num_classes != model.config.num_classes:
             raise InputError(
-                f"{self.index} tells of {index.targets.num_classes} classes, the model of {self.checkpoint} of"
-                f" {model.config.num_classes}"
+                f"{self.index} tells of {index.targets.num_classes} classes, the model of"
+                f" {self.checkpoint or 'the released checkpoint'} of {model.config.num_classes}"
             )
         source = ClipSource(index, model.config.sample_rate)
         batches = evaluation_batches(source, batch_size=self.batch_size, workers=self.workers)
