@@ -39,6 +39,8 @@ INTERRUPTED = 130
 TASKS = {
     "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files"),
     "embed": Task("panns_jax.infer.embedding:Embed", "write one vector per sound file"),
+    "models": Task("panns_jax.pretrained.cards:Models", "list the published models"),
+    "info": Task("panns_jax.pretrained.cards:Info", "tell all of a model: input, time step, outputs, scores, source"),
     "fetch": Task("panns_jax.pretrained.fetch:Fetch", "download and convert released checkpoints ahead of their use"),
     "convert": Task("panns_jax.pretrained.convert:Convert", "PyTorch checkpoint (.pth) to one safe, mapped file"),
     "pack": Task("panns_jax.data.pack:Pack", "segments csv and a folder of sounds to a waveforms HDF5 file"),

@@ -3,8 +3,8 @@
 import numpy as np
 from flax import nnx
 
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.config import ModelConfig
-from panns_jax.pretrained.rules import abstract_model
 
 # As training would leave them, near enough: with fresh statistics the signal fades on its way.
 _VALUES = {"bn0.mean": -30.0, "bn0.var": 200.0, "mean": 0.0, "var": 0.3, "scale": 1.0, "bias": 0.0}

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.clips import Clips, View
 from panns_jax.models.config import ModelConfig, Output
 from panns_jax.models.model import Model
+from panns_jax.models.transfer import Pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,22 +44,25 @@ def summary(config: ModelConfig, seconds: float = 10.0) -> Summary:
     """
     samples = max(round(seconds * config.sample_rate), config.min_samples)
     counts: list[int] = []
+    views: list[View] = []
 
-    def run() -> tuple[Clips, Output, nnx.State]:
-        model = Model(config, rngs=nnx.Rngs(0))
-        model.eval()
-        parameters = nnx.state(model, nnx.Param)
+    def run(state: Any) -> dict[str, Array | None]:
+        model = nnx.merge(graph, state)
         _watch(model, counts.append)
         waveform = Clips(jnp.zeros((1, samples)))
         steps = model.steps(waveform)
-        return steps, model.answer(waveform, steps), parameters
+        views.append(steps.view)
+        output = model.answer(waveform, steps)
+        return {field.name: getattr(output, field.name) for field in dataclasses.fields(Output)}
 
-    steps, output, parameters = jax.eval_shape(run)
-    outputs = {field.name: getattr(output, field.name) for field in dataclasses.fields(Output)}
+    model = abstract_model(config)
+    model.eval()
+    graph, state = nnx.split(model)
+    outputs = jax.eval_shape(run, state)
     return Summary(
-        parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(parameters)),
+        parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))),
         operations=sum(counts) + _fourier_operations(config, samples),
-        view=steps.view,
+        view=views[0],
         outputs={name: value.shape[1:] for name, value in outputs.items() if value is not None},
     )
 
@@ -85,8 +90,15 @@ def _watch(model: Model, tell: Callable[[int], None]) -> None:
                 setattr(parent, name, _Watched(layer, tell))
 
 
+def reads_logmel(config: ModelConfig) -> bool:
+    """Whether the model, or the one below its last layer, reads log-mel spectrograms."""
+    body = config.body.base.body if isinstance(config.body, Pretrained) else config.body
+    return body.reads_logmel
+
+
 def _fourier_operations(config: ModelConfig, samples: int) -> int:
+    if not reads_logmel(config):
+        return 0
     frontend = config.frontend
-    reads_logmel = config.body.reads_logmel or getattr(config.body, "base", config).body.reads_logmel
     bins = frontend.window_size // 2 + 1
-    return 2 * frontend.frames(samples) * frontend.window_size * 2 * bins if reads_logmel else 0
+    return 2 * frontend.frames(samples) * frontend.window_size * 2 * bins

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from panns_jax.errors import InputError
-
 if TYPE_CHECKING:
     from panns_jax.models.config import ModelConfig
-    from panns_jax.pretrained.native import Provenance
+    from panns_jax.pretrained.catalogue import Released
 
 CLIP_SECONDS = 10
 Format = Literal["text", "json", "csv"]
@@ -32,7 +30,7 @@ class Models:
     """Also what is computed from each model, in some seconds: parameters, operations for a clip of 10 s, the shortest
     input, and the step in time of what it makes of a clip; and what the paper's tables tell."""
     format: Format = "text"
-    """text for people; json is a list; csv has a row per model. Lengths are in seconds there, shares from 0 to 1."""
+    """text for people; json is a list; csv has a row per model. Lengths are in seconds there."""
 
     def run(self) -> int:
         from panns_jax.models.registry import list_models
@@ -46,11 +44,12 @@ class Models:
 class Info:
     """Tells all of a model: its input, its time step, its outputs, its scores, where its weights come from.
 
-    Names are those of panns-jax models; a converted file (.safetensors) is described with its own labels and source.
+    Names are those of panns-jax models; a file, converted (.safetensors) or not (.pth), is described with its own
+    labels and source.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Name of a model, or a converted file."""
+    """Name of a model, or a file."""
     format: Literal["text", "json"] = "text"
     """text for people, or json."""
 
@@ -107,7 +106,7 @@ def card(model: str) -> dict[str, Any]:
     """All that is known of a model.
 
     Args:
-      model: its name, or the path of a converted file.
+      model: its name, or the path of a .pth file or a converted one.
 
     Raises:
       InputError: there is no such model or file, or the file is damaged.
@@ -115,12 +114,8 @@ def card(model: str) -> dict[str, Any]:
     from panns_jax.models.registry import model_config
     from panns_jax.pretrained import catalogue
 
-    if _looks_like_a_file(model):
-        from panns_jax.pretrained.native import read_config, read_provenance
-
-        path = Path(model)
-        config, provenance = read_config(path), read_provenance(path)
-        return {**_described(config), "source": _source_of(path, provenance)}
+    if model.endswith((".pth", ".safetensors")) or Path(model).is_file():
+        return _card_of_file(Path(model))
     config, released = model_config(model), catalogue.of_model(model)
     found = _described(config)
     if released is not None:
@@ -130,16 +125,20 @@ def card(model: str) -> dict[str, Any]:
     return found
 
 
-def _looks_like_a_file(model: str) -> bool:
-    from panns_jax.pretrained.native import SUFFIX
+def _card_of_file(path: Path) -> dict[str, Any]:
+    from panns_jax.pretrained.convert import provenance_of
+    from panns_jax.pretrained.load import read_published
+    from panns_jax.pretrained.native import is_native, read_config, read_provenance
 
-    if model.endswith(".pth"):
-        raise InputError(f"{model}: is not described as it is; panns-jax convert makes a file of it that is")
-    return model.endswith(SUFFIX) or Path(model).is_file()
+    if is_native(path):
+        config, provenance = read_config(path), read_provenance(path)
+    else:
+        config, provenance = read_published(path)[0], provenance_of(path)
+    return {**_described(config), "source": {**dataclasses.asdict(provenance), "path": str(path)}}
 
 
 def _described(config: "ModelConfig") -> dict[str, Any]:
-    from panns_jax.models.summary import summary
+    from panns_jax.models.summary import reads_logmel, summary
     from panns_jax.pretrained.paper import CITATION, FIGURES
 
     described, rate, paper = summary(config, CLIP_SECONDS), config.sample_rate, FIGURES.get(config.name)
@@ -147,7 +146,7 @@ def _described(config: "ModelConfig") -> dict[str, Any]:
     return {
         "model": config.name,
         "sample_rate": rate,
-        "front_end": dataclasses.asdict(config.frontend) if config.body.reads_logmel else "reads the waveform itself",
+        "front_end": dataclasses.asdict(config.frontend) if reads_logmel(config) else "reads the waveform itself",
         "shortest_input": _duration(config.min_samples, rate),
         "receptive_field": _duration(described.view.receptive_field, rate),
         "time_step": _duration(described.view.step, rate),
@@ -166,11 +165,7 @@ def _duration(samples: int, rate: int) -> dict[str, float]:
     return {"samples": samples, "seconds": round(samples / rate, 6)}
 
 
-def _source_of(path: Path, provenance: "Provenance") -> dict[str, Any]:
-    return {"converted_file": str(path), **dataclasses.asdict(provenance)}
-
-
-def _released(released: Any) -> dict[str, Any]:
+def _released(released: "Released") -> dict[str, Any]:
     from panns_jax.pretrained import catalogue
     from panns_jax.pretrained.cache import cached_file, recorded_sha256
 
@@ -300,7 +295,7 @@ def _origin(source: dict[str, Any] | None) -> list[str]:
     if source is None:
         return _line("weights", "none were released")
     lines = _line("weights", source.get("url") or source["file"])
-    for name in ("size", "md5", "sha256", "licence", "cached", "converted_file"):
+    for name in ("size", "md5", "sha256", "licence", "cached", "path"):
         if source.get(name) is not None:
             lines += _line(name.replace("_", " "), source[name])
     return lines

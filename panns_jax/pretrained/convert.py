@@ -2,12 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from panns_jax.errors import InputError
 from panns_jax.files import require_parent
+
+if TYPE_CHECKING:
+    from panns_jax.pretrained.native import Provenance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,17 +51,24 @@ def convert_file(source: Path, destination: Path, model: str | None = None) -> s
     Raises:
       InputError: `source` is no checkpoint, damaged or of another model; or `destination` cannot be written.
     """
-    from panns_jax.files import sha256
-    from panns_jax.pretrained import catalogue
     from panns_jax.pretrained.load import read_published
-    from panns_jax.pretrained.native import Provenance, write_native
+    from panns_jax.pretrained.native import write_native
 
     config, arrays = read_published(source, model)
-    released = catalogue.identified(source)
-    licence = catalogue.LICENCE if released else "unknown: that of the source file"
-    write_native(destination, config, arrays, Provenance(source.name, sha256(source), licence))
+    provenance = provenance_of(source)
+    write_native(destination, config, arrays, provenance)
     numbers = sum(array.size for array in arrays.values())
     return (
         f"{destination}: {config.name}, {numbers:,} weights and statistics, {config.num_classes} classes"
-        f" ({config.labels.task}), licence {licence}"
+        f" ({config.labels.task}), licence {provenance.licence}"
     )
+
+
+def provenance_of(source: Path) -> "Provenance":
+    """What is known of where the weights of a `.pth` file come from."""
+    from panns_jax.files import sha256
+    from panns_jax.pretrained import catalogue
+    from panns_jax.pretrained.native import Provenance
+
+    licence = catalogue.LICENCE if catalogue.identified(source) else "unknown: that of the source file"
+    return Provenance(source.name, sha256(source), licence)

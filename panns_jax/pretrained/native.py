@@ -132,7 +132,7 @@ def read_native(path: str | os.PathLike[str]) -> Model:
     path = Path(path)
     faults = Faults()
     with _opened(path) as file:
-        config = ModelConfig.from_json(_description(path, file).get("model"), str(path))
+        config = _config(path, file)
         wanted = {entry.ours: entry.our_shape for entry in entries(config)}
         parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         check_shapes({name: tuple(part.get_shape()) for name, part in parts.items()}, wanted, faults)
@@ -146,6 +146,21 @@ def read_native(path: str | os.PathLike[str]) -> Model:
             check_numbers(name, array, faults)
     faults.require_none(f"{path} does not fit {config.name}")
     return filled_model(config, weights, copy=False)
+
+
+def read_config(path: str | os.PathLike[str]) -> ModelConfig:
+    """The model whose weights a converted checkpoint holds.
+
+    Raises:
+      InputError: as `read_native`; the arrays are not looked at.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        return _config(path, file)
+
+
+def _config(path: Path, file: Any) -> ModelConfig:
+    return ModelConfig.from_json(_description(path, file).get("model"), str(path))
 
 
 def read_provenance(path: str | os.PathLike[str]) -> Provenance:

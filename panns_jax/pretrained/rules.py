@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
 
@@ -99,23 +100,6 @@ def unused_names(config: ModelConfig) -> frozenset[str]:
         if isinstance(layer, kind)
         for field in fields
     )
-
-
-def abstract_model(config: ModelConfig) -> Model:
-    """A model without weights: shapes and dtypes stand in their place."""
-    return nnx.merge(*_abstract_parts(config), copy=True)
-
-
-@functools.lru_cache(maxsize=256)
-def _abstract_parts(config: ModelConfig) -> tuple[nnx.GraphDef[Model], nnx.State]:
-    return nnx.split(nnx.eval_shape(lambda: Model(config, rngs=_AnyKey())))
-
-
-class _AnyKey(nnx.Rngs):
-    """One key for all layers: no shape depends on it, and tracing a stream's count takes a second in deep models."""
-
-    def params(self) -> jax.Array:
-        return jax.random.key(0)
 
 
 def filled_model(config: ModelConfig, arrays: Mapping[str, np.ndarray], *, copy: bool = True) -> Model:

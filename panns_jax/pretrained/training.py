@@ -19,9 +19,9 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
 from panns_jax.errors import InputError
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
-from panns_jax.pretrained.rules import abstract_model
 
 MODEL = "model"
 OPTIMIZER = "optimizer"

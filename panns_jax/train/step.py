@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, Key
 from panns_jax import frontend
 from panns_jax.data.pipeline import to_float
 from panns_jax.errors import InputError
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.config import ModelConfig, Output
 from panns_jax.models.model import Model
-from panns_jax.pretrained.rules import abstract_model
 
 Weights = dict[str, Any]
 """Nested dict of arrays under the attribute names of a model, as `nnx.to_pure_dict` makes it."""

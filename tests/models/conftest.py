@@ -9,9 +9,9 @@ import pytest
 import recipe
 from flax import nnx
 
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.model import Model
 from panns_jax.models.registry import model_config
-from panns_jax.pretrained.rules import abstract_model
 
 # Entry of a PyTorch layer → attribute of ours, and where its axes come from. On purpose not the package's own rules.
 _LAYOUT = {

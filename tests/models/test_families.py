@@ -14,6 +14,7 @@ from flax import nnx
 from small_models import CLASSES, FRONTEND, SMALL
 
 from panns_jax.errors import InputError
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.clips import Clips
 from panns_jax.models.cnn import Cnn
 from panns_jax.models.config import Features, Output
@@ -21,7 +22,7 @@ from panns_jax.models.layers import DepthwiseConv
 from panns_jax.models.registry import REGISTRY, list_models
 from panns_jax.models.resnet import BasicBlock, Bottleneck
 from panns_jax.models.waveform import BasicBlock1d, DaiNetBlock
-from panns_jax.pretrained.rules import Entry, abstract_model, entries, filled_model
+from panns_jax.pretrained.rules import Entry, entries, filled_model
 
 families = pytest.mark.parametrize("name", SMALL)
 published = pytest.mark.parametrize("name", list_models())

@@ -18,13 +18,14 @@ from weights import arbitrary
 
 from panns_jax.frontend import Stripes, log_mel, mixup, spec_augment
 from panns_jax.labels import LabelSet, numbered
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.clips import Clips
 from panns_jax.models.cnn import Cnn
 from panns_jax.models.config import Features, ModelConfig, Output
 from panns_jax.models.heads import ClipHead
 from panns_jax.models.model import Model
 from panns_jax.models.registry import MEL_32K, create_model, list_models, model_config
-from panns_jax.pretrained.rules import abstract_model, filled_model
+from panns_jax.pretrained.rules import filled_model
 
 # Small, as what is tested here holds for any size; the published sizes are tested in test_published.py.
 BODY = Cnn(channels=(8, 16), pooled_blocks=2)

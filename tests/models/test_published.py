@@ -16,12 +16,12 @@ from flax import nnx
 from jaxtyping import Array
 
 from panns_jax.frontend import log_mel, power_spectrogram
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.clips import Clips
 from panns_jax.models.config import Features, Output
 from panns_jax.models.layers import Apply, Dropout, SpecAugment
 from panns_jax.models.model import Model
 from panns_jax.models.registry import REGISTRY, list_models
-from panns_jax.pretrained.rules import abstract_model
 
 MANIFEST = recipe.manifest()
 PUBLISHED = list_models()

@@ -8,10 +8,10 @@ import pytest
 import recipe
 from flax import nnx
 
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.registry import REGISTRY, list_models, model_config
 from panns_jax.pretrained import catalogue
 from panns_jax.pretrained.paper import FIGURES
-from panns_jax.pretrained.rules import abstract_model
 
 FACTS = json.loads((recipe.GOLDEN / "released_checkpoints.json").read_text())["checkpoints"]
 

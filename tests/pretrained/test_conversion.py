@@ -11,9 +11,10 @@ from flax import nnx
 from tolerances import CLIPWISE, EMBEDDING
 
 from panns_jax.errors import InputError
+from panns_jax.models.abstract import abstract_model
 from panns_jax.models.registry import create_model, list_models, model_config
 from panns_jax.pretrained.conversion import convert_weights, fitting_models, frontend_constants, with_classes_of
-from panns_jax.pretrained.rules import abstract_model, entries, filled_model, to_published, unused_names
+from panns_jax.pretrained.rules import entries, filled_model, to_published, unused_names
 
 DEMO = model_config("DemoCnn")
 
