@@ -81,7 +81,6 @@ def test_importing_everything_changes_no_setting_of_jax_and_reaches_for_no_netwo
     child("""
         import importlib, os, pkgutil, socket, warnings
         import jax
-        import pooch  # urllib3, behind it, appends filters for warnings of its own
         from flax import nnx
 
         def refused(*arguments, **keywords):
