@@ -482,3 +482,18 @@ def test_tag_and_embed_download_the_model_that_they_are_named(server, cache, rel
     code, _, err = run(capsys, "tag", sound, "--checkpoint", cached_file(released), "--mirror", server.url)
     assert code == 2 and "a mirror is for the released files" in err
     assert len(server.asked) == 1
+
+
+def test_evaluate_downloads_the_model_that_it_is_named(server, cache, released, tmp_path, capsys):
+    import h5py
+
+    index = tmp_path / "index.h5"
+    with h5py.File(index, "w") as file:
+        file["audio_name"] = np.array([b"Yx.wav"])
+        file["target"] = np.ones((1, 5), bool)
+        file["hdf5_path"] = np.array([b"x.h5"], "S200")
+        file["index_in_hdf5"] = np.zeros(1, np.int32)
+    code, out, err = run(capsys, "evaluate", "--index", index, "--model", "DemoCnn", "--mirror", server.url)
+    assert (code, out) == (2, "")
+    assert f"{index} tells of 5 classes, the model of the released checkpoint of 527" in err
+    assert cached_file(released).exists()
