@@ -124,6 +124,8 @@ def test_the_installed_command_is_the_module():
         ),
         (["embed", "x.wav"], "missing from python -m panns_jax embed: --out"),
         (["embed", "x.wav", "--out", "x.npy"], "--out must end in .h5 or .hdf5, got 'x.npy'"),
+        (["evaluate", "--index", "x.h5"], "name what is to be scored: --checkpoint PATH, or --model NAME"),
+        (["fetch"], "name at least one model, such as Cnn14"),
         (["convert"], "missing from python -m panns_jax convert: SRC"),
     ],
 )

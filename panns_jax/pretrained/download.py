@@ -10,14 +10,13 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
-
-import requests
-import urllib3.exceptions
-from pooch import HTTPDownloader
-from requests.structures import CaseInsensitiveDict
+from typing import IO, TYPE_CHECKING, Any
 
 from panns_jax.errors import InputError
+
+# Imported where they are used: urllib3 changes the filters of warnings.
+if TYPE_CHECKING:
+    import requests
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 30.0
@@ -141,6 +140,10 @@ def download(url: str, part: Part, *, size: int | None, trusting: bool, report: 
 
 
 def _attempt(url: str, part: Part, size: int | None, trusting: bool, report: Report) -> bool:
+    import requests
+    import urllib3.exceptions
+    from pooch import HTTPDownloader
+
     known = part.source()
     if known is None or known.url != url or not (known.validator or trusting):
         known = Source(url)
@@ -192,7 +195,7 @@ class _Transfer:
         self._file: IO[bytes] | None = None
         self._response: requests.Response | None = None
 
-    def begin(self, response: requests.Response, **_: Any) -> None:
+    def begin(self, response: "requests.Response", **_: Any) -> None:
         """Looks at a response's headers; its content comes afterwards.
 
         Raises:
@@ -236,7 +239,7 @@ class _Transfer:
         if self._response is not None:
             self._response.close()
 
-    def _continued(self, response: requests.Response) -> Source:
+    def _continued(self, response: "requests.Response") -> Source:
         told = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         source = _source(self._known.url, response, total=int(told[2]) if told else None)
         start = self._part.size
@@ -249,7 +252,7 @@ class _Transfer:
         self._part.remove()
         raise _Interrupted("what it gives changes while it is downloaded")
 
-    def _require_size(self, total: int | None, response: requests.Response) -> None:
+    def _require_size(self, total: int | None, response: "requests.Response") -> None:
         if total is None or self._size is None or total == self._size:
             return
         if response.headers.get("Content-Type", "").startswith("text/html"):
@@ -257,8 +260,8 @@ class _Transfer:
         raise InputError(f"{self._known.url}: has {total} bytes, where the released file has {self._size}")
 
 
-def _source(url: str, response: requests.Response, total: int | None = None) -> Source:
-    headers: CaseInsensitiveDict[str] = response.headers
+def _source(url: str, response: "requests.Response", total: int | None = None) -> Source:
+    headers = response.headers
     length = headers.get("Content-Length")
     if length is not None and not length.isdecimal():
         raise InputError(f"{url}: answers with a Content-Length that is no number")
@@ -276,6 +279,9 @@ def _web_page(url: str) -> InputError:
 
 def _told(url: str, error: Exception) -> Exception:
     """What went wrong, for people: an _Interrupted where another attempt may help, else an InputError."""
+    import requests
+    import urllib3.exceptions
+
     if isinstance(error, requests.HTTPError) and error.response is not None:
         response = error.response
         answer = f"answers {response.status_code} ({response.reason})"

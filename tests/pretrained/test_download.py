@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -401,48 +402,37 @@ def start(released: Released) -> Iterator[Callable[[], "subprocess.Popen[str]"]]
         process.communicate()
 
 
-def test_of_processes_at_the_same_time_one_downloads_and_the_other_waits(server, cache, released, start):
-    waited = threading.Event()
-    server.answers = [cut(HALF, pause=waited.wait)]
-    one, other = start(), start()
-    assert one.stderr is not None and other.stderr is not None
-    lines: list[str] = []
-
-    def listen(process: "subprocess.Popen[str]") -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            lines.append(line)
-            if line.startswith("waiting for another process"):
-                waited.set()
-
-    listeners = [threading.Thread(target=listen, args=(process,)) for process in (one, other)]
-    for listener in listeners:
-        listener.start()
-    assert waited.wait(60)
-    assert (one.wait(60), other.wait(60)) == (0, 0), lines
-    for listener in listeners:
-        listener.join()
-    assert sum("waiting for another process that fetches" in line for line in lines) == 1
-    assert server.ranges == [None, f"bytes={HALF}-"]
-    assert one.stdout is not None and other.stdout is not None
-    assert one.stdout.read() == other.stdout.read() != ""
-
-
-def test_what_a_killed_process_had_downloaded_is_gone_on_with(server, cache, released, start):
+def test_of_processes_at_the_same_time_one_downloads_and_where_it_is_killed_another_goes_on(
+    server, cache, released, start
+):
     killed = threading.Event()
     server.answers = [cut(HALF, pause=killed.wait)]
-    process = start()
+    processes = [start() for _ in range(3)]
+    waiting: queue.Queue[subprocess.Popen[str]] = queue.Queue()
+
+    def listen(process: Any) -> None:
+        for line in process.stderr:
+            if line == f"waiting for another process that fetches {FILE}\n":
+                waiting.put(process)
+
+    listeners = [threading.Thread(target=listen, args=(process,)) for process in processes]
+    for listener in listeners:
+        listener.start()
+    others = [waiting.get(timeout=60) for _ in range(2)]
+    (first,) = (process for process in processes if process not in others)
     part = cache / f".{FILE}.part"
     deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size == HALF) and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    first.kill()
+    assert first.wait() == -signal.SIGKILL
     killed.set()
-    assert part.stat().st_size == HALF and not cached_file(released).exists()
-    assert is_loaded()
+    assert [process.wait(60) for process in others] == [0, 0]
+    for listener in listeners:
+        listener.join()
     assert server.ranges == [None, f"bytes={HALF}-"]
     assert names(cache) == {"DemoCnn_mAP=0.123.safetensors", f".{FILE}.lock"}
+    assert is_loaded()
 
 
 # Commands
@@ -492,3 +482,18 @@ def test_tag_and_embed_download_the_model_that_they_are_named(server, cache, rel
     code, _, err = run(capsys, "tag", sound, "--checkpoint", cached_file(released), "--mirror", server.url)
     assert code == 2 and "a mirror is for the released files" in err
     assert len(server.asked) == 1
+
+
+def test_evaluate_downloads_the_model_that_it_is_named(server, cache, released, tmp_path, capsys):
+    import h5py
+
+    index = tmp_path / "index.h5"
+    with h5py.File(index, "w") as file:
+        file["audio_name"] = np.array([b"Yx.wav"])
+        file["target"] = np.ones((1, 5), bool)
+        file["hdf5_path"] = np.array([b"x.h5"], "S200")
+        file["index_in_hdf5"] = np.zeros(1, np.int32)
+    code, out, err = run(capsys, "evaluate", "--index", index, "--model", "DemoCnn", "--mirror", server.url)
+    assert (code, out) == (2, "")
+    assert f"{index} tells of 5 classes, the model of the released checkpoint of 527" in err
+    assert cached_file(released).exists()
