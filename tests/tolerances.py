@@ -71,4 +71,4 @@ TRAINING = {
 FLOAT64_FIRST_STEP = 1e-9
 
 # Relative, losses and probabilities in float64 after updates, over which even that rounding grows.
-FLOAT64_LATER_STEPS = 1e-6
+FLOAT64_LATER_STEPS = 1e-8
