@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkab
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from panns_jax.errors import InputError
@@ -47,27 +46,27 @@ class Features(NamedTuple):
       logmel: (batch, frames, mels) after batch normalisation and, in training, SpecAugment and mixup; None for bodies
         that do not read it.
       blend: in training, the weights of the mixup that a body has to do on what it makes of `waveform`; None for none.
-      dtype: that the body computes in.
+      halves: whether the body computes in bfloat16.
     """
 
     waveform: Clips
     logmel: Clips | None
     blend: Float[Array, " batch"] | None = None
-    dtype: DTypeLike = jnp.float32
+    halves: bool = False
 
     @property
     def signal(self) -> Clips:
-        """The waveform with a channel: (rows, samples, 1), in `dtype`."""
+        """The waveform with a channel: (rows, samples, 1), in the type to compute in."""
         return self.waveform.map(self._with_channel)
 
     @property
     def image(self) -> Clips:
-        """The log-mel spectrogram with a channel: (batch, frames, mels, 1), in `dtype`."""
+        """The log-mel spectrogram with a channel: (batch, frames, mels, 1), in the type to compute in."""
         assert self.logmel is not None
         return self.logmel.map(self._with_channel)
 
     def _with_channel(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape 1"]:
-        return x[..., None].astype(self.dtype)
+        return (x.astype(jnp.bfloat16) if self.halves else x)[..., None]
 
 
 _TAPS = ("logits", "pooled", "frames")

@@ -86,9 +86,9 @@ class Model(nnx.Module):
     ) -> Clips:
         """Runs front end and body: the first half of a call."""
         logmel = self._logmel(waveform, blend, rngs) if self.config.body.reads_logmel else None
-        dtype = jnp.bfloat16 if self.precision == "bfloat16" else jnp.float32
-        steps = self.config.body(self, Features(waveform, logmel, blend, dtype), rngs=rngs)
-        return steps.map(lambda x: x.astype(jnp.float32))
+        halves = self.precision == "bfloat16"
+        steps = self.config.body(self, Features(waveform, logmel, blend, halves=halves), rngs=rngs)
+        return steps.map(lambda x: x.astype(jnp.float32)) if halves else steps
 
     def answer(self, waveform: Clips, steps: Clips, rngs: nnx.Rngs | None = None) -> Output:
         """Runs the head: the second half of a call."""

@@ -102,5 +102,5 @@ def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> o
 
 
 def _one_minus_power(base: float, exponent: Int[Array, ""]) -> Array:
-    # 1 - 0.999 in float32 has but three good digits; expm1 has them all.
-    return -jnp.expm1(exponent.astype(jnp.float32) * math.log(base))
+    # 1 - 0.999 in float32 has but three good digits; expm1 has them all. `float` is float64 where JAX is set to it.
+    return -jnp.expm1(exponent.astype(float) * math.log(base))
