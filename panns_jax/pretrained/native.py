@@ -144,3 +144,22 @@ def _config(path: Path, metadata: Mapping[str, str] | None) -> ModelConfig:
         shown = found if isinstance(found, int) else "unknown"
         raise InputError(f"{path}: is in format {shown}; this version of panns_jax reads format {_FORMAT}")
     return ModelConfig.from_json(description.get("model"), str(path))
+
+
+def read_provenance(path: str | os.PathLike[str]) -> Provenance:
+    """What a converted checkpoint was made of; its arrays are not looked at.
+
+    Raises:
+      InputError: the file is missing, cut short, or was not written by `write_native`.
+    """
+    path = Path(path)
+    require_file(path, "a converted checkpoint")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            description: Any = json.loads((file.metadata() or {}).get(_KEY, "null"))
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged, or no converted checkpoint: {printable(str(error))}") from error
+    match description:
+        case {"source": {"file": str() as file_name, "sha256": str() as digest}, "licence": str() as licence}:
+            return Provenance(file_name, digest, licence)
+    raise InputError(f"{path}: was not written by panns-jax convert: its header does not tell a source")
