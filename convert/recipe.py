@@ -57,7 +57,7 @@ def entry(key: str, shape: tuple[int, ...], seed: int, *, logmel_bn0: bool, last
 def state_dict(config: ModelConfig, seed: int, *, last_scale: float = 1.0) -> dict[str, np.ndarray]:
     """The entries of a model that it learns, under the published names in PyTorch's layouts."""
     logmel = config.body.reads_logmel
-    shapes = {entry.published: entry.shape for entry in entries(config)}
+    shapes = {part.published: part.shape for part in entries(config)}
     return {key: entry(key, shape, seed, logmel_bn0=logmel, last_scale=last_scale) for key, shape in shapes.items()}
 
 
