@@ -10,7 +10,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol, cast
 
 from panns_jax.errors import InputError
@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "panns-jax") -> 
     _exit(_guarded(arguments, prog))
 
 
-def run_task(name: str, arguments: Sequence[str], *, prog: str) -> None:
+def run_task(name: str, arguments: Sequence[str], *, prog: str, tasks: Mapping[str, Task] = TASKS) -> None:
     """Runs the task `name` as a command of its own, such as `python -m panns_jax.train`, and exits."""
-    _exit(_guarded([name, *arguments], prog, shown=prog))
+    _exit(_guarded([name, *arguments], prog, shown=prog, tasks=tasks))
 
 
 def _exit(code: int) -> NoReturn:
@@ -67,12 +67,14 @@ def _exit(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _guarded(arguments: Sequence[str], prog: str, *, shown: str | None = None) -> int:
+def _guarded(
+    arguments: Sequence[str], prog: str, *, shown: str | None = None, tasks: Mapping[str, Task] = TASKS
+) -> int:
     _replace_closed_streams()
     try:
         with interruptions_not_lost():
             try:
-                return _dispatch(arguments, prog, shown)
+                return _dispatch(arguments, prog, shown, tasks)
             finally:
                 sys.stdout.flush()  # here it can still be handled that the reader has gone
     except InputError as error:
@@ -108,7 +110,7 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _dispatch(arguments: Sequence[str], prog: str, shown: str | None) -> int:
+def _dispatch(arguments: Sequence[str], prog: str, shown: str | None, tasks: Mapping[str, Task]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help(prog))
         return 0 if arguments else 2
@@ -116,11 +118,11 @@ def _dispatch(arguments: Sequence[str], prog: str, shown: str | None) -> int:
         print(_version())
         return 0
     name, *rest = arguments
-    if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
+    if name not in tasks:
+        near = difflib.get_close_matches(name, tasks, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"see {prog} --help"
         raise InputError(f"there is no task {name!r}; {hint}")
-    options = _parse(TASKS[name], rest, shown or f"{prog} {name}")
+    options = _parse(tasks[name], rest, shown or f"{prog} {name}")
     return options.run()
 
 

@@ -51,7 +51,7 @@ def test_the_wheel_holds_code_presets_and_data_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     wanted = {"cli.py", "labels/audioset.csv", "data/dcase2017task4_blacklist.txt", "configs/cnn14.py", "train/loop.py"}
-    assert {f"panns_jax/{name}" for name in wanted} | {"convert/__main__.py"} <= names
+    assert {f"panns_jax/{name}" for name in wanted} | {"convert/__main__.py", "convert/figures.npz"} <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"panns_jax", "convert"}
     checkout = {path.relative_to(ROOT).as_posix() for path in (ROOT / "panns_jax").rglob("*.py")}
     assert checkout <= names

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,21 +35,6 @@ def convert_file(arguments: Sequence[str]) -> None:
 both_commands = pytest.mark.parametrize("command", [panns_jax_convert, convert_file])
 
 Done = subprocess.CompletedProcess[str]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs a command to its end in this process, as it would end in its own."""
-
-    def run(command: Callable[[Sequence[str]], None], *arguments: object) -> Done:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            command([str(argument) for argument in arguments])
-        assert isinstance(ended.value.code, int)
-        out, err = capfd.readouterr()
-        return subprocess.CompletedProcess(command.__name__, ended.value.code, out, err)
-
-    return run
 
 
 @pytest.fixture
