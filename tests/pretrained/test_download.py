@@ -363,6 +363,15 @@ def test_a_full_disk_is_told_and_leaves_nothing(server, cache, released, full_di
     assert said().startswith(f"{cache}: has 3 MB free, and {FILE} needs 3 MB while it is converted; PANNS_JAX_CACHE")
 
 
+def test_a_disk_that_is_full_for_the_converted_file_costs_no_second_download(server, cache, released, raw, full_disk):
+    with full_disk(len(raw) + 1000):
+        assert said().startswith(f"cannot write {cached_file(released)}: File too large")
+    assert names(cache) == {f".{FILE}{end}" for end in (".lock", ".part", ".part.json")}
+    assert is_loaded()
+    assert len(server.asked) == 1
+    assert names(cache) == {"DemoCnn_mAP=0.123.safetensors", f".{FILE}.lock"}
+
+
 @dataclasses.dataclass
 class _Usage:
     free: int
