@@ -131,7 +131,7 @@ def _download(released: Released, part: "Part", url: str) -> Digests:
             try:
                 in_one = download(url, part, size=released.size, trusting=hash_known, report=report)
             except InputError as error:
-                raise InputError(f"{error}; {_by_hand(released, url)}") from error
+                raise InputError(f"{error}; try again later, or {_by_hand(released, url)}") from error
         digests = catalogue.digests_of(part.path)
         fault = _fault(released, part.path, digests)
         if fault is None:
@@ -237,4 +237,4 @@ def _address(released: Released, mirror: str | None) -> str:
 
 def _by_hand(released: Released, tried: str) -> str:
     what = "it" if tried == released.url else released.url
-    return f"try again later, or download {what} in another way and name the file as the checkpoint"
+    return f"download {what} in another way and name the file as the checkpoint"

@@ -1,5 +1,6 @@
 """Released files over HTTP, from a real server that misbehaves, into the cache."""
 
+import concurrent.futures
 import dataclasses
 import json
 import os
@@ -363,6 +364,15 @@ def test_a_full_disk_is_told_and_leaves_nothing(server, cache, released, full_di
     assert said().startswith(f"{cache}: has 3 MB free, and {FILE} needs 3 MB while it is converted; PANNS_JAX_CACHE")
 
 
+def test_a_disk_that_is_full_for_the_converted_file_costs_no_second_download(server, cache, released, raw, full_disk):
+    with full_disk(len(raw) + 1000):
+        assert said().startswith(f"cannot write {cached_file(released)}: File too large")
+    assert names(cache) == {f".{FILE}{end}" for end in (".lock", ".part", ".part.json")}
+    assert is_loaded()
+    assert len(server.asked) == 1
+    assert names(cache) == {"DemoCnn_mAP=0.123.safetensors", f".{FILE}.lock"}
+
+
 @dataclasses.dataclass
 class _Usage:
     free: int
@@ -407,7 +417,7 @@ def test_of_processes_at_the_same_time_one_downloads_and_where_it_is_killed_anot
 ):
     killed = threading.Event()
     server.answers = [cut(HALF, pause=killed.wait)]
-    processes = [start() for _ in range(3)]
+    processes = [start() for _ in range(2)]
     waiting: queue.Queue[subprocess.Popen[str]] = queue.Queue()
 
     def listen(process: Any) -> None:
@@ -418,16 +428,19 @@ def test_of_processes_at_the_same_time_one_downloads_and_where_it_is_killed_anot
     listeners = [threading.Thread(target=listen, args=(process,)) for process in processes]
     for listener in listeners:
         listener.start()
-    others = [waiting.get(timeout=60) for _ in range(2)]
-    (first,) = (process for process in processes if process not in others)
+    other = waiting.get(timeout=60)
+    (first,) = (process for process in processes if process is not other)
     part = cache / f".{FILE}.part"
     deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size == HALF) and time.monotonic() < deadline:
         time.sleep(0.01)
-    first.kill()
-    assert first.wait() == -signal.SIGKILL
-    killed.set()
-    assert [process.wait(60) for process in others] == [0, 0]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        here = pool.submit(fetch, released)
+        first.kill()
+        assert first.wait() == -signal.SIGKILL
+        killed.set()
+        assert here.result(60) == cached_file(released)
+    assert other.wait(60) == 0
     for listener in listeners:
         listener.join()
     assert server.ranges == [None, f"bytes={HALF}-"]

@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -60,6 +63,37 @@ def test_the_same_weights_give_the_same_bytes(tmp_path, converted, arrays):
     backwards = dict(reversed(arrays.items()))
     write_native(tmp_path / "again.safetensors", DEMO, backwards, PROVENANCE)
     assert (tmp_path / "again.safetensors").read_bytes() == converted.read_bytes()
+
+
+def places_of(path) -> list[tuple[int, int]]:
+    """Where this process has mapped a file."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(path.name)]
+    return [(int(start, 16), int(end, 16)) for start, end in (line[0].split("-") for line in lines)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped where")
+def test_the_weights_are_those_in_the_mapped_file_and_not_copied(converted):
+    model = read_native(converted)
+    places = places_of(converted)
+    leaves = jax.tree.leaves(nnx.state(model))
+    mapped = [x for x in leaves if any(start <= x.unsafe_buffer_pointer() < end for start, end in places)]
+    assert len(mapped) == len(leaves)
+
+
+def test_a_file_may_be_replaced_while_its_weights_are_used(converted, arrays, small_weights):
+    model = read_native(converted)
+    write_native(converted, DEMO, {name: 0 * array for name, array in arrays.items()}, PROVENANCE)
+    for name, array in to_published(model).items():
+        np.testing.assert_array_equal(array, small_weights[name])
+    assert not np.any(to_published(read_native(converted))["fc1.weight"])
+
+
+def test_steps_that_give_their_weights_away_leave_the_file_alone(converted):
+    before = converted.read_bytes()
+    state = nnx.state(read_native(converted))
+    step = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
+    jax.block_until_ready(step(state))
+    assert converted.read_bytes() == before
 
 
 def test_settings_and_labels_of_the_file_win_over_those_of_the_registry(tmp_path, arrays):
