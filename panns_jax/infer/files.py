@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -33,6 +33,10 @@ class SoundFiles:
     """Where released files are downloaded from, in place of their own record: a folder that has them under their names.
     The environment variable PANNS_JAX_MIRROR does the same."""
 
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them. Front end
+    and head always compute in float32."""
+
     def load(self) -> "Predictor":
         """The model of the options, once it is known that there is something to hear.
 
@@ -46,7 +50,7 @@ class SoundFiles:
             raise _nothing_heard(failures)
         from panns_jax.infer.predict import load_predictor
 
-        return load_predictor(self.model, self.checkpoint, self.mirror)
+        return load_predictor(self.model, self.checkpoint, self.mirror, self.precision)
 
 
 @dataclasses.dataclass(frozen=True)

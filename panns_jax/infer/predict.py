@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from panns_jax.errors import InputError
-from panns_jax.models.config import ModelConfig, Output
+from panns_jax.models.config import ModelConfig, Output, Precision
 from panns_jax.models.model import Model
 
 DEFAULT_MODEL = "Cnn14"
@@ -76,8 +76,10 @@ def _run(graph: nnx.GraphDef[Model], state: Any, waveform: Float[Array | np.ndar
     return nnx.merge(graph, state)(waveform)
 
 
-def load_predictor(model: str | None, checkpoint: Path | None, mirror: str | None = None) -> Predictor:
-    """The model of the options `--model`, `--checkpoint` and `--mirror`; Cnn14 where neither is given.
+def load_predictor(
+    model: str | None, checkpoint: Path | None, mirror: str | None = None, precision: Precision = "float32"
+) -> Predictor:
+    """The model of the options `--model`, `--checkpoint`, `--mirror` and `--precision`; Cnn14 where none is named.
 
     Raises:
       InputError: as `load_model` does.
@@ -86,4 +88,4 @@ def load_predictor(model: str | None, checkpoint: Path | None, mirror: str | Non
 
     if model is None and checkpoint is None:
         model = DEFAULT_MODEL
-    return Predictor(load_model(model, checkpoint, mirror=mirror))
+    return Predictor(load_model(model, checkpoint, mirror=mirror, precision=precision))

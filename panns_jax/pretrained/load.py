@@ -8,7 +8,7 @@ import numpy as np
 
 from panns_jax.errors import InputError
 from panns_jax.files import is_folder, require_file
-from panns_jax.models.config import ModelConfig
+from panns_jax.models.config import ModelConfig, Precision
 from panns_jax.models.model import Model
 from panns_jax.models.registry import REGISTRY, model_config
 from panns_jax.pretrained import catalogue
@@ -27,7 +27,11 @@ from panns_jax.pretrained.rules import filled_model
 
 
 def load_model(
-    name: str | None = None, checkpoint: str | os.PathLike[str] | None = None, *, mirror: str | None = None
+    name: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    *,
+    mirror: str | None = None,
+    precision: Precision = "float32",
 ) -> Model:
     """Loads a pretrained or trained model.
 
@@ -44,6 +48,8 @@ def load_model(
         taken. None for the released one.
       mirror: URL of a folder that has the released files under their names, to download from; `PANNS_JAX_MIRROR`, else
         the authors' record on Zenodo, where it is None.
+      precision: what the body computes in: "float32", "tf32" (float32 whose products are TF32 on GPUs that have it) or
+        "bfloat16".
 
     Returns:
       The model in evaluation mode. Weights from a converted file are mapped, not copied: replacing the file is safe,
@@ -53,7 +59,12 @@ def load_model(
       InputError: the checkpoint is missing, damaged or of another model than `name`; or there is none, and none was
         released or it cannot be downloaded.
     """
-    config = None if name is None else model_config(name)
+    model = _read(None if name is None else model_config(name), checkpoint, mirror)
+    model.set_precision(precision)
+    return model
+
+
+def _read(config: ModelConfig | None, checkpoint: str | os.PathLike[str] | None, mirror: str | None) -> Model:
     if checkpoint is None:
         return _read_released(config, mirror)
     if mirror is not None:
@@ -66,8 +77,7 @@ def load_model(
     require_file(path, "a checkpoint")
     if path.suffix == SUFFIX or is_native(path):
         return _named(read_native(path), config, path)
-    config, arrays = read_published(path, name)
-    return filled_model(config, arrays)
+    return filled_model(*read_published(path, config and config.name))
 
 
 def read_published(path: str | os.PathLike[str], name: str | None = None) -> tuple[ModelConfig, dict[str, np.ndarray]]:

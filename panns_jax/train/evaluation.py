@@ -63,6 +63,9 @@ class Evaluate:
     mirror: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
     """Where released files are downloaded from, in place of their own record: a folder that has them under their names.
     The environment variable PANNS_JAX_MIRROR does the same."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them. Front end
+    and head always compute in float32."""
     batch_size: int = 32
     """Clips at a time; changes the speed, not the result."""
     workers: int = 0
@@ -107,7 +110,7 @@ class Evaluate:
         index = read_index(self.index)
         if not len(index):
             raise InputError(f"{self.index}: lists no clips")
-        model = load_model(self.model, self.checkpoint, mirror=self.mirror)
+        model = load_model(self.model, self.checkpoint, mirror=self.mirror, precision=self.precision)
         if index.targets.num_classes != model.config.num_classes:
             raise InputError(
                 f"{self.index} tells of {index.targets.num_classes} classes, the model of"

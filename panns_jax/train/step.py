@@ -16,7 +16,7 @@ from panns_jax import frontend
 from panns_jax.data.pipeline import to_float
 from panns_jax.errors import InputError
 from panns_jax.models.abstract import abstract_model
-from panns_jax.models.config import ModelConfig, Output
+from panns_jax.models.config import ModelConfig, Output, Precision
 from panns_jax.models.model import Model
 
 Weights = dict[str, Any]
@@ -79,9 +79,11 @@ def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
-def architecture(config: ModelConfig) -> nnx.GraphDef[Model]:
+def architecture(config: ModelConfig, precision: Precision = "float32") -> nnx.GraphDef[Model]:
     """A model in training mode without its weights; nothing is computed."""
-    return nnx.graphdef(abstract_model(config))
+    model = abstract_model(config)
+    model.set_precision(precision)
+    return nnx.graphdef(model)
 
 
 def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, *, seed: int) -> TrainState:

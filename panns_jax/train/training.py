@@ -94,7 +94,7 @@ def _choose_run(experiment: Experiment) -> tuple[Run, int | None]:
 
 def _go_on(experiment: Experiment, run: Run, begun: int | None, stack: contextlib.ExitStack) -> None:
     options, mesh = experiment.options, experiment.mesh
-    graph = architecture(experiment.model)
+    graph = architecture(experiment.model, options.precision)
     optimizer = make_optimizer(
         make_schedule(
             options.learning_rate, options.learning_rate_decay, warm_up=options.warm_up, last=options.early_stop
@@ -151,7 +151,7 @@ class _Scorer:
         self._statistics = statistics
         self._log = log
         self._bar = bar
-        self._predict = make_predict(architecture(experiment.model), experiment.mesh)
+        self._predict = make_predict(architecture(experiment.model, experiment.options.precision), experiment.mesh)
 
     def __call__(self, state: TrainState, iteration: int) -> None:
         if iteration in self._statistics:
