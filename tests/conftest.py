@@ -13,13 +13,17 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # the tests' own processes inherit it, and 
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="panns_jax-compiled-")
 os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# No test reaches beyond this machine, nor reads what its user has.
+os.environ["PANNS_JAX_CACHE"] = tempfile.mkdtemp(prefix="panns_jax-cache-")
+os.environ["PANNS_JAX_MIRROR"] = "http://127.0.0.1:9"
 
 import hypothesis
 import jax
 import jaxtyping
 import pytest
 
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+for variable in ("JAX_COMPILATION_CACHE_DIR", "PANNS_JAX_CACHE"):
+    atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
 jax.config.update("jax_num_cpu_devices", 2)
 
 # How fast a machine is at the moment says nothing of the code.

@@ -43,6 +43,18 @@ def test_text_is_the_top_ten_and_the_shape_of_the_embedding(command: Any, by_han
     assert done.stdout.splitlines() == [*expected, "embedding: (128,)"]
 
 
+def test_a_body_in_bfloat16_answers_nearly_the_same(main: Any, by_hand: Any, checkpoint: Path, sound: Path):
+    options = ("tag", sound, "--checkpoint", checkpoint, "--format", "json")
+    done = main(*options, "--precision", "bfloat16")
+    assert done.returncode == 0
+    (record,) = json.loads(done.stdout)
+    whole = by_hand(sound).clipwise
+    differences = [abs(tag["probability"] - whole[tag["index"]]) for tag in record["tags"]]
+    assert 1e-6 < max(differences) < 1e-2
+    refused = main(*options, "--precision", "float16")
+    assert refused.returncode == 2 and "--precision must be one of 'float32', 'tf32', 'bfloat16'" in refused.stderr
+
+
 def test_json_tells_everything_about_every_file(main: Any, by_hand: Any, checkpoint: Path, sound: Path, tmp_path: Path):
     other = tmp_path / "Vögel 鳥.wav"
     soundfile.write(other, recipe.waveform(1, 16000, 8000, 5)[0], 8000)
@@ -203,8 +215,8 @@ def test_nothing_is_printed_where_every_file_fails(format: str, main: Any, check
         (("--checkpoint", "nowhere.pth"), "nowhere.pth: there is no such file"),
         (("--checkpoint", "x" * 300), "xxx: cannot be read: File name too long"),
         (("--model", "Cnn41"), "there is no model 'Cnn41'; did you mean Cnn14"),
-        ((), "Cnn14 needs a checkpoint"),
-        (("--model", "Cnn6"), "Cnn6 needs a checkpoint"),
+        (("--mirror", "ftp://example.org"), "ftp://example.org"),
+        (("--model", "Cnn14_mel32"), "Cnn14_mel32 needs a checkpoint, as none was released"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_named_in_a_sentence(

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from panns_jax.errors import InputError
-from panns_jax.models.config import ModelConfig
+from panns_jax.models.config import ModelConfig, Precision
 from panns_jax.models.model import Model
 from panns_jax.train.losses import clip_bce
 from panns_jax.train.optimizer import make_optimizer
@@ -35,10 +35,12 @@ def batch(seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def run(config: ModelConfig, *, devices: int = 1, seed: int = 7, mixup: bool = True) -> tuple[TrainState, list[float]]:
+def run(
+    config: ModelConfig, *, devices: int = 1, seed: int = 7, mixup: bool = True, precision: Precision = "float32"
+) -> tuple[TrainState, list[float]]:
     mesh = data_mesh(jax.devices()[:devices])
     optimizer = make_optimizer(1e-3)
-    step = make_train_step(architecture(config), optimizer, mesh, loss=clip_bce, mixup=mixup, seed=seed)
+    step = make_train_step(architecture(config, precision), optimizer, mesh, loss=clip_bce, mixup=mixup, seed=seed)
     state, losses = initial_state(config, optimizer, mesh, seed=0), []
     for i in range(2):
         state, report = step(state, place(batch(i), mesh))
@@ -66,6 +68,15 @@ def test_the_steps_follow_from_seed_and_iteration_alone(tiny_config, alone):
     assert again[1] == alone[1]
     for ours, theirs in zip(jax.tree.leaves(again[0]), jax.tree.leaves(alone[0]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_in_bfloat16_the_losses_are_near_and_what_is_kept_is_float32(tiny_config, alone):
+    state, losses = run(tiny_config, precision="bfloat16")
+    assert losses != alone[1]
+    np.testing.assert_allclose(losses, alone[1], rtol=2e-2)
+    kept = jax.tree.leaves((state.params, state.batch_stats))
+    assert {leaf.dtype for leaf in kept} == {jnp.dtype("float32")}
+    assert all(np.isfinite(leaf).all() for leaf in kept)
 
 
 @pytest.mark.slow
