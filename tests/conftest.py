@@ -14,12 +14,17 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="panns_jax-com
 os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["JAX_PERSISTENT_COMPILATION_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+# No test may load a released file from the network, nor what somebody has cached.
+os.environ["PANNS_JAX_MIRROR"] = "http://127.0.0.1:9"
+os.environ["PANNS_JAX_CACHE"] = tempfile.mkdtemp(prefix="panns_jax-cache-")
+
 import hypothesis
 import jax
 import jaxtyping
 import pytest
 
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+for _variable in ("JAX_COMPILATION_CACHE_DIR", "PANNS_JAX_CACHE"):
+    atexit.register(shutil.rmtree, os.environ[_variable], ignore_errors=True)
 jax.config.update("jax_num_cpu_devices", 2)
 
 # How fast a machine is at the moment says nothing of the code.
