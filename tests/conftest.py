@@ -22,8 +22,8 @@ import jax
 import jaxtyping
 import pytest
 
-for variable in ("JAX_COMPILATION_CACHE_DIR", "PANNS_JAX_CACHE"):
-    atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
+for _variable in ("JAX_COMPILATION_CACHE_DIR", "PANNS_JAX_CACHE"):
+    atexit.register(shutil.rmtree, os.environ[_variable], ignore_errors=True)
 jax.config.update("jax_num_cpu_devices", 2)
 
 # How fast a machine is at the moment says nothing of the code.

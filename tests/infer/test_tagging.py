@@ -215,8 +215,11 @@ def test_nothing_is_printed_where_every_file_fails(format: str, main: Any, check
         (("--checkpoint", "nowhere.pth"), "nowhere.pth: there is no such file"),
         (("--checkpoint", "x" * 300), "xxx: cannot be read: File name too long"),
         (("--model", "Cnn41"), "there is no model 'Cnn41'; did you mean Cnn14"),
-        (("--mirror", "ftp://example.org"), "ftp://example.org"),
-        (("--model", "Cnn14_mel32"), "Cnn14_mel32 needs a checkpoint, as none was released"),
+        (
+            ("--model", "Cnn14_mel32"),
+            "Cnn14_mel32 needs a checkpoint, as none was released; released are those of Cnn6",
+        ),
+        (("--mirror", "nowhere"), "the mirror must be the URL of a folder"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_named_in_a_sentence(
@@ -226,6 +229,18 @@ def test_an_option_that_cannot_be_used_is_named_in_a_sentence(
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_where_no_model_is_named_the_released_cnn14_is_asked_for(
+    main: Any, sound: Path, tmp_path: Path, monkeypatch: Any
+):
+    from panns_jax.pretrained import download
+
+    monkeypatch.setenv("PANNS_JAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(download, "UNREACHABLE_WAITS", ())
+    done = main("tag", sound, "--mirror", "http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "http://127.0.0.1:9/Cnn14_mAP%3D0.431.pth: the server cannot be reached" in done.stderr
 
 
 def test_a_checkpoint_of_another_model_than_the_one_named_is_refused(main: Any, checkpoint: Path, sound: Path):
