@@ -57,7 +57,7 @@ class Difference:
 
 
 def compare_layers(
-    ours: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], *, reads_logmel: bool
+    ours: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], *, reads_logmel: bool, prefix: str = ""
 ) -> list[Difference]:
     """Compares layer by layer, in the reference's order; what only one side has is a difference, too.
 
@@ -65,12 +65,14 @@ def compare_layers(
       ours: outputs by published name, channels last.
       reference: likewise.
       reads_logmel: whether `logmel_extractor` and `bn0` are decibels and what a normalisation makes of them.
+      prefix: what their names begin with.
     """
-    loud = reference[_LOGMEL] > FLOOR_DECIBELS if reads_logmel and _LOGMEL in reference else None
+    logmel, normalised = prefix + _LOGMEL, prefix + _NORMALISED_LOGMEL
+    loud = reference[logmel] > FLOOR_DECIBELS if reads_logmel and logmel in reference else None
     differences = []
     for name in (*reference, *(name for name in ours if name not in reference)):
-        where = loud if name in (_LOGMEL, _NORMALISED_LOGMEL) else None
-        allowed = (DECIBELS, False) if name == _LOGMEL else (LAYER, True)
+        where = loud if name in (logmel, normalised) else None
+        allowed = (DECIBELS, False) if name == logmel else (LAYER, True)
         differences.append(_difference(name, ours.get(name), reference.get(name), allowed, where))
     return differences
 

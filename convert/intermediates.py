@@ -12,9 +12,11 @@ from jax import Array
 
 from panns_jax.frontend import log_mel, power_spectrogram
 from panns_jax.models.clips import Clips
-from panns_jax.models.config import Output
+from panns_jax.models.config import ModelConfig, Output
 from panns_jax.models.layers import Dropout, SpecAugment, pad_to
 from panns_jax.models.model import Model
+from panns_jax.models.summary import reads_logmel
+from panns_jax.models.transfer import Pretrained
 
 _WITHOUT_NAMES = (nnx.Dropout, Dropout, SpecAugment)
 """Kinds of layers that are ours alone, and do nothing in evaluation mode."""
@@ -31,15 +33,20 @@ def layer_outputs(model: Model, waveform: np.ndarray) -> tuple[Output, dict[str,
       What the model puts out; and what its layers do, in the order in which they end, the front end first. Channels are
       the last axis.
     """
-    frontend = model.config.frontend
+    frontend, prefix = model.config.frontend, name_prefix(model.config)
     layers: dict[str, Array] = {}
-    if model.config.body.reads_logmel:
+    if reads_logmel(model.config):
         x = pad_to(jnp.asarray(waveform), model.config.min_samples)
-        layers["spectrogram_extractor"] = power_spectrogram(x, frontend)
-        layers["logmel_extractor"] = log_mel(x, frontend)
+        layers[f"{prefix}spectrogram_extractor"] = power_spectrogram(x, frontend)
+        layers[f"{prefix}logmel_extractor"] = log_mel(x, frontend)
     with _recorded(model, layers):
         output = model(waveform)
     return output, {name: np.asarray(x) for name, x in layers.items()}
+
+
+def name_prefix(config: ModelConfig) -> str:
+    """What the names of the layers of a model below a new last layer begin with; nothing for other models."""
+    return "base." if isinstance(config.body, Pretrained) else ""
 
 
 @contextlib.contextmanager

@@ -9,10 +9,11 @@ import numpy as np
 from convert import recipe
 from convert.comparison import Difference, compare_layers, compare_outputs, first_that_differs
 from convert.installation import Installation, check_installation
-from convert.intermediates import layer_outputs
+from convert.intermediates import layer_outputs, name_prefix
 from panns_jax.errors import InputError
 from panns_jax.models.config import ModelConfig, Output
 from panns_jax.models.model import Model
+from panns_jax.models.summary import reads_logmel
 from panns_jax.pretrained import catalogue
 from panns_jax.pretrained.conversion import frontend_constants
 from panns_jax.pretrained.load import read_published
@@ -112,7 +113,7 @@ def prove(path: Path, name: str | None, *, converted: Path | None = None, audio:
     return dataclasses.replace(
         proof,
         reading="by panns_jax and by PyTorch" if read else "by panns_jax alone, as PyTorch refuses the file",
-        layers=compare_layers(our_layers, layers, reads_logmel=config.body.reads_logmel),
+        layers=compare_layers(our_layers, layers, reads_logmel=reads_logmel(config), prefix=name_prefix(config)),
         outputs=compare_outputs(_fields(ours), outputs),
     )
 

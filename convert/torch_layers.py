@@ -79,6 +79,10 @@ class Layers:
             return x
         return self.dropout(x, rate)
 
+    def constant(self, name: str) -> Tensor:
+        """An entry of the state dict as it is."""
+        return self.weights[self.path + name]
+
     def _weight_and_bias(self, name: str) -> tuple[Tensor, Tensor | None]:
         return self.weights[f"{self.path}{name}.weight"], self.weights.get(f"{self.path}{name}.bias")
 
@@ -172,8 +176,8 @@ def log_mel(layers: Layers, waveform: Tensor, config: FrontendConfig) -> Tensor:
     """
     half = config.window_size // 2
     padded = F.pad(waveform[:, None], (half, half), mode="reflect")
-    kernels = (layers.weights[f"spectrogram_extractor.stft.conv_{part}.weight"] for part in ("real", "imag"))
+    kernels = (layers.constant(f"spectrogram_extractor.stft.conv_{part}.weight") for part in ("real", "imag"))
     real, imaginary = (F.conv1d(padded, kernel, stride=config.hop_size) for kernel in kernels)
     power = layers.note(real**2 + imaginary**2, "spectrogram_extractor").transpose(1, 2)
-    mel = power @ layers.weights["logmel_extractor.melW"]
+    mel = power @ layers.constant("logmel_extractor.melW")
     return layers.note(10 * torch.log10(mel.clamp(min=_MIN_POWER)), "logmel_extractor", channels=-1)

@@ -31,6 +31,7 @@ from panns_jax.models.config import ModelConfig
 from panns_jax.models.heads import ClipHead, DecisionHead
 from panns_jax.models.mobilenet import MobileNetV1, MobileNetV2
 from panns_jax.models.resnet import ResNet
+from panns_jax.models.transfer import Pretrained, TransferHead
 from panns_jax.models.waveform import DaiNet, LeeNet, Res1dNet
 from panns_jax.models.wavegram import Wavegram
 from panns_jax.pretrained.conversion import frontend_constants
@@ -90,6 +91,12 @@ def run_model(
       NoCounterpart: the model's body or head was not written in PyTorch.
     """
     layers = Layers(weights=weights, training=training, dropout=dropout, outputs=outputs)
+    return _run(config, layers, waveform, mixup_lambda)
+
+
+def _run(
+    config: ModelConfig, layers: Layers, waveform: Tensor, mixup_lambda: Tensor | None = None
+) -> dict[str, Tensor]:
     x = F.pad(waveform, (0, max(0, config.min_samples - waveform.shape[1])))
     blend = mixup_lambda
     if blend is not None and config.mixup == "waveform":
@@ -243,6 +250,12 @@ def _wavegram_branch(body: Wavegram, layers: Layers, waveform: Tensor) -> Tensor
     return conv_block(layers.within(f"pre_block{count + 1}"), image, convolutions=2, padding=1, pool=(2, 1))
 
 
+@run_body.register
+def _pretrained(body: Pretrained, layers: Layers, features: Features) -> Tensor:
+    base = layers.within("base")
+    return _run(body.base, base, features.waveform, features.blend)["embedding"][:, :, None]
+
+
 @functools.singledispatch
 def run_head(head: object, layers: Layers, x: Tensor, frames: int) -> dict[str, Tensor]:
     """From (batch, channels, steps), and the number of log-mel frames, to the outputs by name."""
@@ -270,6 +283,14 @@ def _decision_head(head: DecisionHead, layers: Layers, x: Tensor, frames: int) -
     repeated = stepwise.repeat_interleave(head.frames_per_step, dim=1)
     missing = stepwise[:, -1:].expand(-1, max(0, frames - repeated.shape[1]), -1)
     return {"clipwise": clipwise, "framewise": torch.cat([repeated, missing], dim=1)[:, :frames]}
+
+
+@run_head.register
+def _transfer_head(head: TransferHead, layers: Layers, x: Tensor, frames: int) -> dict[str, Tensor]:
+    embedding = x[:, :, 0]
+    # The published model gives the logarithm of these.
+    clipwise = torch.log_softmax(layers.linear("fc_transfer", embedding), dim=-1).exp()
+    return {"clipwise": clipwise, "embedding": embedding}
 
 
 def _attention(layers: Layers, x: Tensor) -> tuple[Tensor, Tensor]:

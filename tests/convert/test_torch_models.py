@@ -14,10 +14,13 @@ import tolerances
 from flax import nnx
 from small_models import SMALL
 
+from convert.comparison import compare_layers, first_that_differs
+from convert.intermediates import layer_outputs
 from convert.recipe import state_dict
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.layers import SpecAugment
 from panns_jax.models.registry import REGISTRY, list_models
+from panns_jax.models.transfer import transfer
 from panns_jax.pretrained.conversion import convert_weights
 from panns_jax.pretrained.rules import entries, filled_model
 from panns_jax.train.losses import clip_bce
@@ -207,6 +210,20 @@ def test_every_family_trains_as_in_torch_dropout_and_mixup_included(name: str, m
 @pytest.mark.parametrize("name", [name for name in list_models() if name not in TRAINING])
 def test_models_without_published_training_figures_train_as_in_torch(name: str, monkeypatch: pytest.MonkeyPatch):
     check_training(REGISTRY[name], golden_batch(REGISTRY[name]), monkeypatch, steps=3)
+
+
+@pytest.mark.parametrize("name", ["cnn", "leenet"])
+def test_a_new_last_layer_on_another_model_is_the_same_layer_by_layer(name: str):
+    config = transfer(SMALL[name])
+    weights = state_dict(config, 1)
+    waveform = recipe.waveform(2, 4000, config.sample_rate, 1)
+    outputs, layers = run_by_torch(config, weights, waveform)
+    model = filled_model(config, convert_weights(weights, config, "the weights"))
+    ours, our_layers = layer_outputs(model, waveform)
+    compared = compare_layers(our_layers, layers, reads_logmel=name == "cnn", prefix="base.")
+    assert first_that_differs(compared) is None
+    assert {difference.name for difference in compared} >= {"base.conv_block1.conv1", "base.fc1", "fc_transfer"}
+    np.testing.assert_allclose(ours.clipwise, outputs["clipwise"], atol=1e-6)
 
 
 def test_short_clips_are_zero_padded():
