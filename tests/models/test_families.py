@@ -61,6 +61,24 @@ def forward(model: Any, waveform: np.ndarray, **options: Any) -> Output:
     return nnx.jit(lambda model, waveform: model(waveform, **options))(model, waveform)
 
 
+# Transformations
+
+
+@families
+def test_gradients_by_the_waveform_are_finite_on_silence_under_jit_and_vmap(name: str):
+    model = made(name)
+
+    def heard(clip: jax.Array, length: jax.Array) -> jax.Array:
+        output = model(clip[None], lengths=length[None], taps=("logits",))
+        return jax.tree.reduce(jnp.add, jax.tree.map(jnp.sum, output))
+
+    sounds = np.stack([np.zeros(4000, np.float32), np.ones(4000, np.float32), clips(1, 4000)[0]])
+    gradients = jax.jit(jax.vmap(jax.grad(heard)))(sounds, jnp.asarray([4000, 4000, 3000]))
+    assert np.isfinite(gradients).all()
+    assert (gradients[2, :3000] != 0).any()
+    assert (gradients[2, 3000:] == 0).all()
+
+
 # Lengths
 
 
