@@ -70,7 +70,7 @@ def test_gradients_by_the_waveform_are_finite_on_silence_under_jit_and_vmap(name
 
     def heard(clip: jax.Array, length: jax.Array) -> jax.Array:
         output = model(clip[None], lengths=length[None], taps=("logits",))
-        return jax.tree.reduce(jnp.add, jax.tree.map(jnp.sum, output))
+        return jnp.stack([x.sum() for x in jax.tree.leaves(output)]).sum()
 
     sounds = np.stack([np.zeros(4000, np.float32), np.ones(4000, np.float32), clips(1, 4000)[0]])
     gradients = jax.jit(jax.vmap(jax.grad(heard)))(sounds, jnp.asarray([4000, 4000, 3000]))
