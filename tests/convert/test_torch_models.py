@@ -42,7 +42,7 @@ QUICK = ("Cnn6", "MobileNetV2", "LeeNet11")
 FIRST_STEP_ONLY = ("LeeNet24", "MobileNetV2")
 # Here the published probabilities reach 1, where one rounding makes a term of the loss 100 or 16: nothing to hold to.
 SATURATED = ("Cnn14_DecisionLevelAtt",)
-QUICK_FAMILIES = ("decision-mean", "res1dnet")
+QUICK_FAMILIES = ("decision-mean", "resnet", "res1dnet")
 # One ulp of a float32 probability near 1, several times over: the same operations in another order of threads.
 SAME_CLIPWISE = 1e-5
 
