@@ -106,6 +106,10 @@ class Model(nnx.Module):
     def set_precision(self, precision: Precision) -> None:
         """Switches what the body computes in, as `train()` and `eval()` switch other things; float32 to begin with.
 
+        Args:
+          precision: "float32", "tf32" (float32 whose products are TF32 on GPUs that have it) or "bfloat16". The weights
+            are float32 in any case.
+
         Raises:
           InputError: there is no such precision.
         """

@@ -9,7 +9,7 @@ from flax import nnx
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig, Stripes
 from panns_jax.models.cnn import Cnn
-from panns_jax.models.config import Body, Head, ModelConfig, Precision
+from panns_jax.models.config import Body, Head, ModelConfig
 from panns_jax.models.heads import ClipHead, DecisionHead
 from panns_jax.models.mobilenet import MobileNetV1, MobileNetV2
 from panns_jax.models.model import Model
@@ -153,24 +153,20 @@ def model_config(name: str) -> ModelConfig:
     return REGISTRY[name]
 
 
-def create_model(name: str, *, num_classes: int = 527, precision: Precision = "float32", rngs: nnx.Rngs) -> Model:
+def create_model(name: str, *, num_classes: int = 527, rngs: nnx.Rngs) -> Model:
     """A model with fresh weights, in training mode as nnx modules are.
 
     A config of one's own is made a model by `Model(config, rngs=rngs)`, and a new last layer is put on a model that has
-    weights by `create_transfer`.
+    weights by `create_transfer`. Its body computes in float32 until `model.set_precision` says otherwise.
 
     Args:
       name: one of `list_models()`, or of `list_models(ours=True)`; with "Transfer_" before it, that model below a new
         last layer.
       num_classes: number of outputs. 527 are those of AudioSet, others are numbered until someone
         names them.
-      precision: what the body computes in: "float32", "tf32" (float32 whose products are TF32 on GPUs that have it) or
-        "bfloat16". The weights are float32 in any case.
       rngs: source of the initial weights (Xavier-uniform; zero biases).
 
     Raises:
-      InputError: there is no such model or precision, or `num_classes` is less than 1.
+      InputError: there is no such model, or `num_classes` is less than 1.
     """
-    model = Model(model_config(name).with_classes(num_classes), rngs=rngs)
-    model.set_precision(precision)
-    return model
+    return Model(model_config(name).with_classes(num_classes), rngs=rngs)
