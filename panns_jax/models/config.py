@@ -99,12 +99,13 @@ class Output:
     pooled: Float[Array, "batch *steps channels"] | None = None
     frames: Float[Array, "batch steps channels"] | None = None
 
-    def only(self, taps: Collection[str]) -> "Output":
+    def only(self, taps: str | Collection[str]) -> "Output":
         """Without the taps that are not named.
 
         Raises:
           ValueError: a name is none of an output's, or that of one that the model does not make.
         """
+        taps = (taps,) if isinstance(taps, str) else taps
         for name in taps:
             if name not in _OUTPUTS:
                 raise ValueError(f"there is no tap {name!r}; there are {', '.join(_OUTPUTS)}")

@@ -50,7 +50,7 @@ class Model(nnx.Module):
         waveform: ArrayLike,
         *,
         lengths: ArrayLike | Sequence[int] | None = None,
-        taps: Collection[str] = (),
+        taps: str | Collection[str] = (),
         mixup_lambda: ArrayLike | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> Output:

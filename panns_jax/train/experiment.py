@@ -15,6 +15,7 @@ from panns_jax.errors import InputError, require_extra
 from panns_jax.frontend import FrontendConfig
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.registry import model_config
+from panns_jax.models.transfer import Pretrained
 from panns_jax.train.options import option
 from panns_jax.train.step import data_mesh, require_divisible
 
@@ -113,6 +114,11 @@ def _read(options: "Train", name: str) -> ClipIndex:
 
 def _model(options: "Train", num_classes: int) -> ModelConfig:
     config = model_config(options.model_type).with_classes(num_classes)
+    if isinstance(config.body, Pretrained):
+        raise InputError(
+            f"--model-type {options.model_type}: a new last layer needs a model that has weights below it; training"
+            f" begins with none. Name {config.body.base.name}"
+        )
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(FrontendConfig)}
     settings = {name: value for name, value in given.items() if value is not None}
     try:

@@ -61,6 +61,37 @@ def forward(model: Any, waveform: np.ndarray, **options: Any) -> Output:
     return nnx.jit(lambda model, waveform: model(waveform, **options))(model, waveform)
 
 
+# Taps
+
+
+@families
+def test_a_tap_is_there_if_it_is_asked_for_and_agrees_with_what_is_made_of_it(name: str):
+    model: Any = made(name)
+    plain = model(clips(2, 2011))
+    assert plain.logits is plain.pooled is plain.frames is None
+    output = model(clips(2, 2011), taps=("logits", "pooled", "frames"))
+    np.testing.assert_array_equal(output.clipwise, plain.clipwise)
+    frames, logits, pooled = (np.asarray(x) for x in (output.frames, output.logits, output.pooled))
+    assert frames.shape[::2] == (2, model.config.body.out_channels)
+    if model.config.embedding_dim is None:
+        assert logits.shape == (2, frames.shape[1], CLASSES) and pooled.shape == frames.shape
+        np.testing.assert_allclose(output.framewise[:, 0], jax.nn.sigmoid(logits[:, 0]), atol=1e-6)
+    else:
+        np.testing.assert_allclose(output.clipwise, jax.nn.sigmoid(logits), atol=1e-6)
+        np.testing.assert_allclose(pooled, frames.max(1) + frames.mean(1), atol=1e-5)
+        np.testing.assert_allclose(output.embedding, jax.nn.relu(model.fc1(pooled)), atol=1e-5)
+
+
+def test_one_tap_may_be_named_alone_and_what_is_none_is_told():
+    model = made("cnn")
+    output = model(clips(1, 800), taps="pooled")
+    assert output.pooled is not None and output.logits is None
+    with pytest.raises(ValueError, match="there is no tap 'pool'; there are clipwise, embedding, framewise, logits"):
+        model(clips(1, 800), taps=["pool"])
+    with pytest.raises(ValueError, match="this model makes no framewise"):
+        model(clips(1, 800), taps=["framewise"])
+
+
 # Transformations
 
 

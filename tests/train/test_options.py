@@ -82,6 +82,7 @@ def refused(capsys, *arguments: str) -> str:
         (("--workers=-1",), "--workers must be at least 0"),
         (("--fresh", "--resume_iteration=5"), "--fresh"),
         (("--resume_iteration=7",), "--resume-iteration 7: the run has no checkpoint of this iteration"),
+        (("--model_type=Transfer_DemoCnn",), "--model-type Transfer_DemoCnn: a new last layer needs a model"),
         (("--model_type=DemoCn",), "there is no model 'DemoCn'; did you mean DemoCnn"),
         (("--window_size=255",), "--window-size 255"),
         (("--warm-up=-1",), "--warm-up must be at least 0"),
