@@ -55,7 +55,7 @@ def test_four_steps_in_float64_are_the_published_ones(name: str, monkeypatch: py
 
 
 def log_mel_float64(
-    waveform: Float[Array, "batch samples"], config: FrontendConfig
+    waveform: Float[Array, "batch samples"], config: FrontendConfig, lengths: None
 ) -> Float[Array, "batch frames mels"]:
     """The front end, which the package never takes beyond float32."""
     size = config.window_size
