@@ -166,6 +166,7 @@ def _already_there(source: Path, destination: Path) -> "ModelConfig | None":
       InputError: it was converted from a file of another name, or not at all.
     """
     from panns_jax.pretrained.native import is_native, read_native, read_provenance
+    from panns_jax.pretrained.vocabulary import printable
 
     if not destination.exists():
         return None
@@ -175,7 +176,7 @@ def _already_there(source: Path, destination: Path) -> "ModelConfig | None":
         if is_native(destination):  # cut short, or otherwise damaged
             return None
         raise InputError(f"{destination} exists and is no converted checkpoint; --force replaces it") from None
-    if provenance.file != source.name:
+    if provenance.file != printable(source.name):
         raise InputError(f"{destination} was converted from {provenance.file}; --force replaces it")
     if provenance.sha256 != sha256(source):
         return None

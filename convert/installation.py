@@ -6,6 +6,7 @@ They are what the published implementation computes from the weights and wavefor
 
 import dataclasses
 import functools
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from convert.comparison import Difference, compare_layers, compare_outputs
 from panns_jax.frontend import log_mel
 from panns_jax.models.config import ModelConfig
 from panns_jax.models.registry import REGISTRY, list_models
+from panns_jax.models.transfer import Pretrained
 from panns_jax.pretrained.conversion import convert_weights
 from panns_jax.pretrained.rules import filled_model
 
@@ -62,10 +64,10 @@ def check_installation(config: ModelConfig) -> Installation:
     Args:
       config: the model; of one that was not published, the first one of its family is taken, or Cnn6.
     """
-    name = _with_figures(config)
     software = f"jax {jax.__version__} on {jax.default_backend()}, numpy {version('numpy')}"
     with np.load(FIGURES) as file:
         figures = dict(file)
+    name = _with_figures(config, figures)
     if not np.array_equal(figures["draws"], first_draws()):
         return Installation(software, name, None)
     ours, published = outputs_of(REGISTRY[name], float(figures[f"{name}/last_scale"])), {}
@@ -105,7 +107,10 @@ def _frontend_differences(name: str, figures: dict[str, np.ndarray]) -> list[Dif
     return compare_layers({"logmel_extractor": ours}, published, reads_logmel=True)
 
 
-def _with_figures(config: ModelConfig) -> str:
-    if config.name in list_models():
+def _with_figures(config: ModelConfig, figures: Collection[str]) -> str:
+    if isinstance(config.body, Pretrained):
+        return _with_figures(config.body.base, figures)
+    there = [name for name in list_models() if f"{name}/last_scale" in figures]
+    if config.name in there:
         return config.name
-    return next((name for name in list_models() if type(REGISTRY[name].body) is type(config.body)), "Cnn6")
+    return next((name for name in there if type(REGISTRY[name].body) is type(config.body)), "Cnn6")

@@ -132,7 +132,8 @@ def log_mel(
     """
     whole = functools.partial(_log_mel, config=config)
     clips = max(1, _FRAMES_AT_ONCE // config.frames(waveform.shape[-1]))
-    if waveform.shape[0] <= clips:
+    # A symbolic number of clips, as exported programs have, is not split.
+    if not isinstance(waveform.shape[0], int) or waveform.shape[0] <= clips:
         return whole(waveform, lengths)
 
     def by_parts(waveform: Array, lengths: Array | None) -> Float[Array, "batch frames mels"]:

@@ -85,8 +85,9 @@ class Output:
       clipwise: probability of each class in each clip, in [0, 1].
       embedding: vector per clip, or None where the head makes none.
       framewise: probability of each class in each frame of the log-mel spectrogram, or None where the head makes none.
-      logits: what the probabilities are the sigmoid of; in decision-level models those of each step, before they are
-        pooled. Like the next two, None unless it was asked for (`taps`).
+      logits: what the probabilities are the sigmoid of (the softmax, in a model with a new last layer); in
+        decision-level models those of each step, before they are pooled. Like the next two, None unless it was asked
+        for (`taps`).
       pooled: what `fc1`, the first layer of the head, reads: maximum + mean over time; in decision-level models over
         each step and its neighbours.
       frames: what the body yields, in time, before pooling.
@@ -255,7 +256,7 @@ class ModelConfig:
             "architecture": self.name,
             "frontend": dataclasses.asdict(self.frontend),
             "labels": {"task": self.labels.task, "ids": list(self.labels.ids), "names": list(self.labels.names)},
-            **({} if base is None else {"base": base.to_json()}),
+            **({} if base is None else {"base": base.to_json(), "freeze_base": getattr(self.body, "frozen", False)}),
         }
 
     @staticmethod
@@ -275,8 +276,9 @@ class ModelConfig:
         match data:
             case {"base": {"base": _}}:
                 pass  # a model below a new layer is none of that kind itself
-            case {"base": dict() as base, **rest}:
-                return transfer(ModelConfig.from_json(base, origin), ModelConfig.from_json(rest, origin).labels)
+            case {"base": dict() as base, "freeze_base": bool() as frozen, **rest}:
+                labels = ModelConfig.from_json(rest, origin).labels
+                return transfer(ModelConfig.from_json(base, origin), labels, freeze_base=frozen)
             case {
                 "architecture": str() as name,
                 "frontend": dict() as frontend,

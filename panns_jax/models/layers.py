@@ -208,7 +208,9 @@ def max_pool(x: Clips, window: int, *, padding: int = 0) -> Clips:
     shape = (1, window, 1)
     pads = ((0, 0), (padding, padding), (0, 0))
     values = lax.reduce_window(x.own(-jnp.inf), -jnp.inf, lax.max, shape, shape, pads)
-    return x.through(Window(window, stride=window, padding=padding), values)
+    pooled = x.through(Window(window, stride=window, padding=padding), values)
+    # Infinity beyond a clip's end would come back as NaN in gradients, times 0.
+    return pooled.map(lambda _: pooled.own())
 
 
 class ConvBlock(nnx.Module):

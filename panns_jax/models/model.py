@@ -60,7 +60,8 @@ class Model(nnx.Module):
           waveform: (batch, samples), clips in [-1, 1] at `config.sample_rate`. Clips shorter than `config.min_samples`
             are zero-padded at their end.
           lengths: (batch,), number of samples of each clip where they differ, in evaluation mode. What stands beyond
-            them in `waveform` is not read: each clip gets what it gets alone.
+            them in `waveform` is not read: each clip gets what it gets alone. Inside a compiled function they cannot be
+            checked, and are taken for the nearest that can be.
           taps: names of what `Output` holds only where it is asked for: "logits", "pooled", "frames".
           mixup_lambda: (pairs,), in training: blend rows 2k and 2k+1 of the batch with weights λ and 1-λ; the output
             then has half as many rows.
@@ -171,6 +172,7 @@ def _sample_counts(given: ArrayLike | Sequence[int], waveform: Float[Array, "bat
         raise ValueError(
             f"lengths must be (batch,) = ({batch},) whole numbers, got shape {counts.shape} of {counts.dtype}"
         )
+    counts = counts.astype(jnp.int32)  # a narrower type may not hold the number of samples
     # Inside a compiled function there are no numbers to look at.
     if not isinstance(counts, Tracer) and not ((counts >= 1) & (counts <= samples)).all():
         raise ValueError(f"lengths must be from 1 to {samples}, the samples of waveform, got {counts.tolist()}")

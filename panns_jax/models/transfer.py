@@ -10,7 +10,7 @@ from jax import lax
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig
 from panns_jax.labels import LabelSet
-from panns_jax.models.clips import Clips, View
+from panns_jax.models.clips import Clips
 from panns_jax.models.config import Features, ModelConfig, Output
 from panns_jax.models.layers import linear
 from panns_jax.models.model import Model
@@ -20,7 +20,7 @@ PREFIX = "Transfer_"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """A whole model, `base`, whose embedding is the one vector that comes out.
+    """A whole model, `base`, whose body this is; its head belongs to `TransferHead`.
 
     Attributes:
       base: the model.
@@ -31,6 +31,8 @@ class Pretrained:
     frozen: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.base.body, Pretrained):
+            raise InputError(f"{self.base.name} is below a new last layer already; put another one on its base")
         if self.base.embedding_dim is None:
             raise InputError(f"{self.base.name} makes no embedding that a new layer could read")
 
@@ -40,8 +42,7 @@ class Pretrained:
 
     @property
     def out_channels(self) -> int:
-        assert self.base.embedding_dim is not None
-        return self.base.embedding_dim
+        return self.base.body.out_channels
 
     def check(self, frontend: FrontendConfig) -> None:
         self._base(frontend)
@@ -56,11 +57,7 @@ class Pretrained:
         return {"base": base}
 
     def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
-        waveform = features.waveform
-        output = layers.base(waveform.values, lengths=waveform.lengths, mixup_lambda=features.blend, rngs=rngs)
-        embedding = lax.stop_gradient(output.embedding) if self.frozen else output.embedding
-        # One step, which sees the whole clip.
-        return Clips(embedding[:, None], None, View(waveform.values.shape[1], waveform.values.shape[1]))
+        return layers.base.steps(features.waveform, features.blend, rngs)
 
     def _base(self, frontend: FrontendConfig) -> ModelConfig:
         return dataclasses.replace(self.base, frontend=frontend)
@@ -68,25 +65,27 @@ class Pretrained:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferHead:
-    """One linear layer, `fc_transfer`, and the softmax of its outputs: each clip has one class.
+    """The head of the model below, and on its embedding one linear layer, `fc_transfer`, and softmax: a class per clip.
 
-    The published model gives the logarithm of that: `jax.nn.log_softmax(output.logits)`, of the tap "logits".
+    The published model gives the logarithm of that: `jax.nn.log_softmax(output.logits)`, of the tap "logits". The taps
+    "pooled" and "frames" are those of the model below.
 
     Attributes:
-      embedding_dim: length of the vectors that it reads.
+      embedding_dim: length of the embedding.
     """
 
     embedding_dim: int
 
     def build(self, in_channels: int, num_classes: int, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
-        return {"fc_transfer": linear(in_channels, num_classes, rngs=rngs)}
+        return {"fc_transfer": linear(self.embedding_dim, num_classes, rngs=rngs)}
 
     def __call__(self, layers: Any, x: Clips, *, frames: int, rngs: nnx.Rngs | None) -> Output:
-        embedding = x.values[:, 0]
-        logits = layers.fc_transfer(embedding)
-        return Output(
-            clipwise=jax.nn.softmax(logits), embedding=embedding, logits=logits, pooled=embedding, frames=x.values
-        )
+        base: Model = layers.base
+        below = base.config.head(base, x, frames=frames, rngs=rngs)
+        if base.frozen:
+            below = jax.tree.map(lax.stop_gradient, below)
+        logits = layers.fc_transfer(below.embedding)
+        return dataclasses.replace(below, clipwise=jax.nn.softmax(logits), logits=logits)
 
 
 def transfer(base: ModelConfig, labels: LabelSet | None = None, *, freeze_base: bool = False) -> ModelConfig:
@@ -105,9 +104,10 @@ def transfer(base: ModelConfig, labels: LabelSet | None = None, *, freeze_base: 
         name=f"{PREFIX}{base.name}",
         frontend=base.frontend,
         body=body,
-        head=TransferHead(embedding_dim=body.out_channels),
+        head=TransferHead(embedding_dim=base.embedding_dim or 0),
         labels=labels or base.labels,
         spec_augment=None,  # the base has its own
+        mixup=base.mixup,
         published=False,
     )
 

@@ -133,8 +133,8 @@ def require_one(fitting: list[str], source: str) -> str:
 
 
 def same_when_evaluated(one: str, other: str) -> bool:
-    """Whether two models of the registry compute the same with the same weights, training apart."""
-    return _as_evaluated(REGISTRY[one]) == _as_evaluated(REGISTRY[other])
+    """Whether two models compute the same with the same weights, training apart."""
+    return _as_evaluated(model_config(one)) == _as_evaluated(model_config(other))
 
 
 def _different(names: list[str]) -> list[str]:

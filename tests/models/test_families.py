@@ -98,16 +98,18 @@ def test_one_tap_may_be_named_alone_and_what_is_none_is_told():
 @pytest.mark.parametrize(
     "name", ["cnn", "decision-attention", "resnet", "mobilenet2", "leenet2", "dainet", "res1dnet", "wavegram-logmel"]
 )
-def test_gradients_by_the_waveform_are_finite_on_silence_under_jit_and_vmap(name: str):
+def test_gradients_by_waveform_and_weights_are_finite_on_silence_under_jit_and_vmap(name: str):
     model = made(name)
+    graph, state = nnx.split(model)
 
-    def heard(clip: jax.Array, length: jax.Array) -> jax.Array:
-        output = model(clip[None], lengths=length[None], taps=("logits",))
+    def heard(state: Any, clip: jax.Array, length: jax.Array) -> jax.Array:
+        output = nnx.merge(graph, state)(clip[None], lengths=length[None], taps=("logits",))
         return jnp.stack([x.sum() for x in jax.tree.leaves(output)]).sum()
 
     sounds = np.stack([np.zeros(4000, np.float32), np.ones(4000, np.float32), clips(1, 4000)[0]])
-    gradients = jax.jit(jax.vmap(jax.grad(heard)))(sounds, jnp.asarray([4000, 4000, 3000]))
-    assert np.isfinite(gradients).all()
+    by_clip = jax.vmap(jax.grad(heard, argnums=(0, 1)), in_axes=(None, 0, 0))
+    weights, gradients = jax.jit(by_clip)(state, sounds, jnp.asarray([4000, 4000, 3000]))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((weights, gradients)))
     assert (gradients[2, :3000] != 0).any()
     assert (gradients[2, 3000:] == 0).all()
 

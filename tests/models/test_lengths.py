@@ -111,6 +111,17 @@ def test_in_every_published_model_too(name: str, published_model: Callable[[str]
     check(model, recipe.waveform(len(lengths), 2 * rate, rate, 5), lengths)
 
 
+def test_lengths_may_be_of_any_whole_type_also_where_it_can_not_hold_the_samples():
+    config = SMALL["leenet"]
+    model = filled_model(config, arbitrary(config))
+    batch = recipe.waveform(1, 70000, config.sample_rate, 1)
+    run = nnx.jit(lambda model, waveform, lengths: model(waveform, lengths=lengths).clipwise)
+    wanted = run(model, batch, np.array([30000], np.int32))
+    for kind in (np.int16, np.uint16, np.int64):
+        np.testing.assert_array_equal(run(model, batch, np.array([30000], kind)), wanted)
+    np.testing.assert_allclose(model(batch, lengths=np.array([30000], np.uint16)).clipwise, wanted, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("lengths", "message"),
     [

@@ -42,7 +42,10 @@ def test_the_new_layer_reads_the_embedding_of_any_model(name: str):
     base = base_model(name)
     model: Any = create_transfer(base, CLASSES, rngs=nnx.Rngs(0))
     model.eval()
-    output = model(clips(), taps=("logits",))
+    output = model(clips(), taps=("logits", "pooled", "frames"))
+    below = base(clips(), taps=("pooled", "frames"))
+    np.testing.assert_array_equal(output.pooled, below.pooled)
+    np.testing.assert_array_equal(output.frames, below.frames)
     expected = embedding_of(base) @ np.asarray(model.fc_transfer.kernel[...])
     np.testing.assert_allclose(output.logits, expected, atol=1e-5)
     np.testing.assert_allclose(output.clipwise, jax.nn.softmax(expected), atol=1e-5)
@@ -116,12 +119,14 @@ def test_a_model_is_made_by_name():
 def test_a_base_without_embedding_is_refused():
     with pytest.raises(InputError, match="Cnn14_DecisionLevelMax makes no embedding"):
         create_model("Transfer_Cnn14_DecisionLevelMax", rngs=nnx.Rngs(0))
+    with pytest.raises(InputError, match="Transfer_cnn is below a new last layer already"):
+        create_transfer(filled_model(transfer(SMALL["cnn"]), arbitrary(transfer(SMALL["cnn"]))), 3, rngs=nnx.Rngs(0))
     with pytest.raises(InputError, match="there is no model 'Transfer_Cnn5'"):
         model_config("Transfer_Cnn5")
 
 
 def test_a_config_survives_json_with_the_classes_of_the_base():
-    config = transfer(model_config("DemoCnn").with_classes(4), CLASSES)
+    config = transfer(model_config("DemoCnn").with_classes(4), CLASSES, freeze_base=True)
     again = ModelConfig.from_json(config.to_json(), "file")
     assert again == config
     assert again.body.base.num_classes == 4  # pyright: ignore[reportAttributeAccessIssue]

@@ -11,14 +11,18 @@ import pytest
 import recipe
 from flax import nnx
 from pth_writer import state_dict, stream_bytes, write_checkpoint
+from weights import arbitrary
 
 import panns_jax
 from panns_jax.errors import InputError
 from panns_jax.files import sha256
+from panns_jax.labels import numbered
 from panns_jax.models.registry import REGISTRY, model_config
+from panns_jax.models.transfer import transfer
 from panns_jax.pretrained import catalogue
+from panns_jax.pretrained.conversion import frontend_constants
 from panns_jax.pretrained.convert import convert_file
-from panns_jax.pretrained.rules import to_published
+from panns_jax.pretrained.rules import filled_model, to_published
 
 WAVEFORM = recipe.waveform(2, 16000, 32000, 1)
 
@@ -229,3 +233,14 @@ def test_checkpoints_written_by_torch_are_loaded(tmp_path, zipped):
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     model = panns_jax.load_model(checkpoint=path)
     np.testing.assert_array_equal(to_published(model)["fc1.weight"], weights["fc1.weight"])
+
+
+def test_a_model_below_a_new_last_layer_is_found_out_or_named(tmp_path):
+    config = transfer(model_config("DemoCnn"), numbered(4))
+    model = filled_model(config, arbitrary(config))
+    path = write_checkpoint(tmp_path / "mine.pth", {**to_published(model), **frontend_constants(config)})
+    for name in (None, "Transfer_DemoCnn"):
+        loaded = panns_jax.load_model(name, path)
+        assert (loaded.config.name, loaded.config.num_classes) == ("Transfer_DemoCnn", 4)
+        np.testing.assert_array_equal(loaded(WAVEFORM).clipwise, model(WAVEFORM).clipwise)
+    assert "does not fit Transfer_Cnn6" in said("Transfer_Cnn6", path)
