@@ -80,6 +80,14 @@ def test_what_is_whole_is_skipped_and_what_is_not_is_done_again(convert_all, fol
     assert load_model(checkpoint=damaged)
 
 
+def test_files_of_any_name_are_gone_on_with(convert_all, tmp_path):
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "spa ce é 鳥.pth")
+    for result in ("converted", "there already"):
+        done = convert_all(tmp_path / "in", tmp_path / "out")
+        assert done.returncode == 0 and result in done.stdout, done.stdout + done.stderr
+
+
 def test_a_bad_file_stops_nothing(convert_all, folder, tmp_path):
     (folder / "0.pth").write_bytes(b"RIFF")
     cut = folder / "a.pth"

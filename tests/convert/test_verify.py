@@ -1,5 +1,6 @@
 """`python -m convert verify`: its verdicts, and that each of them can come."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from pth_writer import write_checkpoint
 from convert import installation, proof, recipe
 from convert.__main__ import main
 from convert.comparison import Difference, compare_layers, compare_outputs, first_that_differs
-from panns_jax.models.registry import model_config
+from panns_jax.models.registry import REGISTRY, model_config
+from panns_jax.models.transfer import transfer
 from panns_jax.pretrained.conversion import frontend_constants
 from panns_jax.pretrained.convert import convert_file
 
@@ -147,6 +149,15 @@ def test_an_installation_that_computes_something_else_is_no_proof(verify, checkp
     assert done.returncode == 1
     assert "does NOT compute the published figures" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("not the same: this installation")
+
+
+def test_a_model_without_figures_is_held_to_those_of_its_family():
+    there = {"Cnn6/last_scale", "Cnn10/last_scale", "ResNet22/last_scale"}
+    toy = dataclasses.replace(REGISTRY["ResNet38"], name="ToyNet")
+    assert installation._with_figures(toy, there) == "ResNet22"
+    assert installation._with_figures(REGISTRY["Cnn10"], there) == "Cnn10"
+    assert installation._with_figures(transfer(REGISTRY["ResNet22"]), there) == "ResNet22"
+    assert installation._with_figures(REGISTRY["DaiNet19"], there) == "Cnn6"
 
 
 def test_other_random_numbers_are_no_verdict_on_the_installation(verify, checkpoint, without_torch, monkeypatch):
