@@ -42,6 +42,8 @@ QUICK = ("Cnn6", "MobileNetV2", "LeeNet11")
 FIRST_STEP_ONLY = ("LeeNet24", "MobileNetV2")
 # Here the published probabilities reach 1, where one rounding makes a term of the loss 100 or 16: nothing to hold to.
 SATURATED = ("Cnn14_DecisionLevelAtt",)
+# Spreads rounding as the one beside it does, of which there are published figures.
+KIN = {"ResNet38": "ResNet54"}
 QUICK_FAMILIES = ("decision-mean", "resnet", "res1dnet")
 # One ulp of a float32 probability near 1, several times over: the same operations in another order of threads.
 SAME_CLIPWISE = 1e-5
@@ -106,13 +108,15 @@ def golden_batch(config: ModelConfig, rows: int = 8) -> dict[str, Any]:
 )
 def test_training_steps_are_the_published_ones(name: str):
     config, golden = REGISTRY[name], TRAINING[name]
+    tolerance = tolerances.TRAINING.get(name, tolerances.Training())
     batch = golden_batch(config)
     steps = 1 if name in FIRST_STEP_ONLY else 4
     trained = train_steps(config, recipe.checkpoint(name, 1), steps=steps, learning_rate=golden["lr"], **batch)
-    assert trained.losses == [pytest.approx(loss, rel=tolerances.LOSS) for loss in golden["losses"][:steps]]
+    allowed = [tolerances.LOSS, tolerance.second_loss, *[tolerance.later_losses] * 2]
+    assert trained.losses == [pytest.approx(*pair) for pair in zip(golden["losses"][:steps], allowed, strict=False)]
     norms = {key: float(np.linalg.norm(gradient)) for key, gradient in trained.gradients.items()}
     assert norms == {
-        key: pytest.approx(norm, rel=tolerances.GRADIENT_NORM, abs=1e-6) for key, norm in golden["grad_norm"].items()
+        key: pytest.approx(norm, rel=tolerance.gradient_norm, abs=1e-6) for key, norm in golden["grad_norm"].items()
     }
     for key, (mean, std) in golden["bn_after_step1"].items():
         assert trained.statistics[key].mean() == pytest.approx(mean, rel=tolerances.BATCH_STATISTICS, abs=1e-6), key
@@ -121,7 +125,7 @@ def test_training_steps_are_the_published_ones(name: str):
         return
     clipwise = run_by_torch(config, trained.weights, batch["waveform"])[0]["clipwise"]
     got = [clipwise.mean(), clipwise.std()]
-    np.testing.assert_allclose(got, golden["eval_after_4"], atol=tolerances.EVALUATION_AFTER_STEPS)
+    np.testing.assert_allclose(got, golden["eval_after_4"], atol=tolerance.evaluation)
 
 
 def weakened(x: Any, rate: float) -> Any:
@@ -181,11 +185,15 @@ def check_training(config: ModelConfig, batch: dict[str, Any], monkeypatch: pyte
     ours = train_in_jax(config, weights, batch, steps=steps, rate=1e-4)
     theirs = train_steps(config, weights, steps=steps, learning_rate=1e-4, dropout=weakened, **batch)
     assert ours.losses == [pytest.approx(loss, rel=tolerances.LOSS) for loss in theirs.losses]
+    check_statistics(ours, theirs)
     # A layer that is not run has no gradient there, and zeros here.
     assert not any(np.any(ours.gradients[key]) for key in ours.gradients.keys() - theirs.gradients.keys())
     for key, gradient in theirs.gradients.items():
         atol = tolerances.GRADIENT_NORM * np.abs(gradient).max() + 1e-7
         np.testing.assert_allclose(ours.gradients[key], gradient, atol=atol, rtol=0, err_msg=key)
+
+
+def check_statistics(ours: Trained, theirs: Trained) -> None:
     assert ours.statistics.keys() == {key for key in theirs.statistics if key in ours.statistics}
     for key, statistic in ours.statistics.items():
         atol = tolerances.BATCH_STATISTICS * np.abs(theirs.statistics[key]).max()
@@ -209,7 +217,21 @@ def test_every_family_trains_as_in_torch_dropout_and_mixup_included(name: str, m
 @pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in list_models() if name not in TRAINING])
 def test_models_without_published_training_figures_train_as_in_torch(name: str, monkeypatch: pytest.MonkeyPatch):
-    check_training(REGISTRY[name], golden_batch(REGISTRY[name]), monkeypatch, steps=3)
+    config, weights = REGISTRY[name], state_dict(REGISTRY[name], 1)
+    tolerance = tolerances.TRAINING.get(KIN.get(name, name), tolerances.Training())
+    monkeypatch.setattr(nnx.Dropout, "__call__", lambda layer, x, **_: weakened(x, layer.rate))
+    batch = golden_batch(config)
+    ours = train_in_jax(config, weights, batch, steps=3, rate=1e-4)
+    theirs = train_steps(config, weights, steps=3, learning_rate=1e-4, dropout=weakened, **batch)
+    allowed = [tolerances.LOSS, tolerance.second_loss, tolerance.later_losses]
+    assert ours.losses == [pytest.approx(*pair) for pair in zip(theirs.losses, allowed, strict=True)]
+    check_statistics(ours, theirs)
+    # Single entries move with every unit that rounds to the other side of its ReLU; of small models all are compared.
+    largest = max(float(np.linalg.norm(gradient)) for gradient in theirs.gradients.values())
+    for key, gradient in theirs.gradients.items():
+        norm = float(np.linalg.norm(gradient))
+        floor = tolerances.NO_GRADIENT * largest
+        assert np.linalg.norm(ours.gradients[key]) == pytest.approx(norm, rel=tolerance.gradient_norm, abs=floor), key
 
 
 @pytest.mark.parametrize("name", ["cnn", "leenet"])
