@@ -63,8 +63,10 @@ TRAINING = {
     "MobileNetV1": Training(later_losses=6e-2, gradient_norm=4e-2),
     # losses 3.4e-3, gradients 1.4e-2, evaluation 1.7e-4
     "MobileNetV2": Training(later_losses=5e-3, gradient_norm=2e-2),
-    # losses 1.6e-3, gradients 1.8e-2, evaluation 4.1e-3
-    "ResNet54": Training(later_losses=2e-3, gradient_norm=2e-2, evaluation=4e-3),
+    # losses 1.6e-3, gradients 1.8e-2, evaluation 4.2e-3
+    "ResNet54": Training(later_losses=2e-3, gradient_norm=2e-2, evaluation=5e-3),
+    # No figures were published: two runs are compared, which both spread as those of Res1dNet31 do.
+    "Res1dNet51": Training(second_loss=4e-3, later_losses=6e-2, gradient_norm=6e-2),
 }
 
 # Relative, loss, gradient norms and batch statistics in float64 before any update.
