@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import re
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from panns_jax.pretrained.catalogue import Released
 
 _HEAD = ("file", "model", "hash", "parameters", "mAP", "seconds", "result")
-_MAP = re.compile(r"mAP=(\d\.\d+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,7 +201,7 @@ def _described(source: Path, config: "ModelConfig", result: str, begun: float) -
     return Converted(
         model=config.name,
         hash=_hash_state(released, catalogue.named_like(source)),
-        parameters=sum(_size(entry.shape) for entry in entries(config) if not entry.published.endswith(statistics)),
+        parameters=sum(math.prod(entry.shape) for entry in entries(config) if not entry.published.endswith(statistics)),
         mean_average_precision=_mean_average_precision(released),
         seconds=time.perf_counter() - begun,
         result=result,
@@ -216,12 +215,5 @@ def _hash_state(released: "Released | None", named: "Released | None") -> str:
 
 
 def _mean_average_precision(released: "Released | None") -> str | None:
-    found = _MAP.search(released.file) if released is not None else None
-    return found[1] if found else None
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
+    score = released and released.mean_average_precision
+    return None if score is None else f"{score:.3f}"

@@ -8,9 +8,7 @@ import zlib
 import numpy as np
 
 from panns_jax.models.config import ModelConfig
-from panns_jax.pretrained.rules import entries
-
-LAST_LAYERS = ("fc_audioset", "att_block.cla", "fc_transfer")
+from panns_jax.pretrained.rules import LAST_LAYERS, entries
 
 
 def generator(seed: int, key: str) -> np.random.Generator:
