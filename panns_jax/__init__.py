@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from panns_jax.errors import InputError as InputError
+    from panns_jax.infer.prepared import PreparedModel as PreparedModel
+    from panns_jax.infer.prepared import prepare as prepare
     from panns_jax.labels import LabelSet as LabelSet
     from panns_jax.models.config import ModelConfig as ModelConfig
     from panns_jax.models.model import Model as Model
@@ -23,10 +25,12 @@ _HOMES = {
     "Model": "panns_jax.models.model",
     "ModelConfig": "panns_jax.models.config",
     "Output": "panns_jax.models.model",
+    "PreparedModel": "panns_jax.infer.prepared",
     "create_model": "panns_jax.models.registry",
     "create_transfer": "panns_jax.models.transfer",
     "list_models": "panns_jax.models.registry",
     "load_model": "panns_jax.pretrained.load",
+    "prepare": "panns_jax.infer.prepared",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -83,3 +83,20 @@ IN_A_BATCH = 1e-5
 # badly conditioned; measured at most 1.1e-2 and 1.5e-3.
 BFLOAT16 = 6e-2
 BFLOAT16_MEAN = 1e-2
+
+# Relative to the largest value of the result, one convolution by one of our kernels against float64: sums of up to a
+# few thousand products in float32. Winograd's transforms add and subtract before and after: measured at most a third of
+# this, on 96 channels.
+KERNEL = 3e-6
+KERNELS = {
+    "winograd 2x2": 6e-6,
+    "winograd 2x4": 2e-5,
+    "winograd 4x2": 2e-5,
+    "winograd 4x4": 5e-5,
+    "winograd 6x2": 5e-5,
+    "winograd 4xall": 2e-5,
+    "winograd 6xall": 3e-5,
+}
+
+# The same of bfloat16, of 8 bits.
+BFLOAT16_KERNEL = 3e-2

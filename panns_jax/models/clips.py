@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from panns_jax.kernels.tiles import Tiles
+
 T = TypeVar("T", int, Array)
 
 
@@ -62,7 +64,7 @@ class View(NamedTuple):
 SAMPLE = View()
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("values", "lengths"), meta_fields=("view",))
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("held", "lengths"), meta_fields=("view",))
 @dataclasses.dataclass(frozen=True)
 class Clips:
     """What layers take and return: values over time, of which only the first ones are a clip's own.
@@ -71,23 +73,34 @@ class Clips:
     in place of foreign values what it pads a single clip with. Without lengths nothing is put anywhere.
 
     Attributes:
-      values: all of them; those of a clip beyond its length mean nothing.
+      held: the values, (batch, time, …), or, as a kernel left them, in tiles; those of a clip beyond its length mean
+        nothing.
       lengths: number of each clip's own time steps, at least 1; None where all are.
       view: what a time step stands for.
     """
 
-    values: Float[Array, "batch time *rest"]
+    held: Float[Array, "batch time *rest"] | Tiles
     lengths: Int[Array, " batch"] | None = None
     view: View = SAMPLE
 
+    @property
+    def values(self) -> Float[Array, "batch time *rest"]:
+        """The values in one piece."""
+        return self.held.whole() if isinstance(self.held, Tiles) else self.held
+
     def map(self, function: Callable[[Array], Array]) -> "Clips":
         """Applies a function that treats every time step alike and keeps their number."""
-        return dataclasses.replace(self, values=function(self.values))
+        return dataclasses.replace(self, held=function(self.values))
 
-    def through(self, window: Window, values: Array) -> "Clips":
+    def each(self, function: Callable[[Array], Array]) -> "Clips":
+        """Applies a function of every value, and of which channel (the last axis) it is, alone."""
+        held = self.held.map(function) if isinstance(self.held, Tiles) else function(self.held)
+        return dataclasses.replace(self, held=held)
+
+    def through(self, window: Window, held: Array | Tiles) -> "Clips":
         """Other values, those that `window` makes of these."""
         lengths = None if self.lengths is None else window.steps(self.lengths)
-        return Clips(values, lengths, self.view.through(window))
+        return Clips(held, lengths, self.view.through(window))
 
     def own(self, fill: float = 0.0) -> Float[Array, "batch time *rest"]:
         """The values, with `fill` for those that are not the clip's own."""

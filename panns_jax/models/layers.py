@@ -15,6 +15,8 @@ from jaxtyping import Array, Float
 from panns_jax.frontend import Stripes, spec_augment
 from panns_jax.kernels.convolution import convolve
 from panns_jax.kernels.depthwise import depthwise_conv
+from panns_jax.kernels.shape import ConvShape
+from panns_jax.kernels.tiles import Tiles
 from panns_jax.models.clips import Clips, Window
 
 _xavier = nnx.initializers.xavier_uniform()
@@ -22,7 +24,7 @@ _xavier = nnx.initializers.xavier_uniform()
 
 def relu(x: Clips) -> Clips:
     """max(x, 0)."""
-    return x.map(jax.nn.relu)
+    return x.each(jax.nn.relu)
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -99,7 +101,7 @@ class Apply(nnx.Module):
         self.function = function
 
     def __call__(self, x: Clips) -> Clips:
-        return x.map(self.function)
+        return x.each(self.function)
 
 
 class AvgPool(nnx.Module):
@@ -140,6 +142,22 @@ class Conv(nnx.Conv):
             rngs=rngs,
         )
         self.window = Window(kernel_size[0], stride=stride, padding=padding, dilation=dilation)
+
+    def shape(self, x: Clips) -> ConvShape:
+        """What is to be convolved where `x` comes in."""
+        batch, *space, in_channels = x.values.shape
+        window = self.window
+        return ConvShape(
+            batch,
+            tuple(space),
+            in_channels,
+            self.out_features,
+            tuple(self.kernel_size),
+            stride=window.stride,
+            padding=window.padding,
+            dilation=window.dilation,
+            dtype=x.values.dtype.name,
+        )
 
     def __call__(self, x: Clips) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
         values = x.own() if self.window.reaches else x.values
@@ -200,6 +218,8 @@ def avg_pool(x: Clips, window: tuple[int, ...]) -> Clips:
     """Mean over windows that do not overlap; what does not fill a window is dropped."""
     if set(window) == {1}:
         return x
+    if isinstance(x.held, Tiles) and window == (2, 2) and x.held.halves:
+        return x.through(Window(2, stride=2), x.held.mean_of_2x2())
     return x.through(Window(window[0], stride=window[0]), nnx.avg_pool(x.values, window, strides=window))
 
 

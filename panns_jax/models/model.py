@@ -75,7 +75,7 @@ class Model(nnx.Module):
             whole numbers from 1 to samples for each clip, or were given in training mode; there is no such tap;
             `mixup_lambda` is not half as long as the batch; or random numbers are needed and `rngs` was not given.
         """
-        clips = self._clips(_checked(waveform), lengths)
+        clips = self._clips(checked_waveform(waveform), lengths)
         self._require_rngs(rngs)
         blend = None if mixup_lambda is None else _weights(mixup_lambda)
         if blend is not None and self.config.mixup == "waveform":
@@ -141,7 +141,7 @@ class Model(nnx.Module):
                 "lengths are for evaluation mode: in training, batch normalisation sees all clips of a batch, so cut or"
                 " pad them to one length"
             )
-        counts = _sample_counts(lengths, waveform)
+        counts = sample_counts(lengths, waveform)
         return Clips(pad_to(Clips(waveform, counts).own(), least), jnp.maximum(counts, least))
 
     def _logmel(self, waveform: Clips, blend: Float[Array, " pairs"] | None, rngs: nnx.Rngs | None) -> Clips:
@@ -165,7 +165,8 @@ def _draws(module: nnx.Module) -> bool:
     return isinstance(module, SpecAugment) and not module.deterministic
 
 
-def _sample_counts(given: ArrayLike | Sequence[int], waveform: Float[Array, "batch samples"]) -> Int[Array, " batch"]:
+def sample_counts(given: ArrayLike | Sequence[int], waveform: Float[Array, "batch samples"]) -> Int[Array, " batch"]:
+    """Number of samples of each clip, if `given` can be that."""
     counts = jnp.asarray(given)
     batch, samples = waveform.shape
     if counts.shape != (batch,) or not jnp.issubdtype(counts.dtype, jnp.integer):
@@ -186,7 +187,8 @@ def _weights(given: ArrayLike) -> Float[Array, " pairs"]:
     return weights
 
 
-def _checked(given: ArrayLike) -> Float[Array, "batch samples"]:
+def checked_waveform(given: ArrayLike) -> Float[Array, "batch samples"]:
+    """The waveform in float32, if `given` is one."""
     waveform = jnp.asarray(given)
     if waveform.ndim != 2:
         raise ValueError(f"waveform must be (batch, samples), got shape {waveform.shape}; one clip is waveform[None]")

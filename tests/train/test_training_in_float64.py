@@ -28,7 +28,7 @@ STEPS = 4
 def test_four_steps_in_float64_are_the_published_ones(name: str, monkeypatch: pytest.MonkeyPatch):
     golden, config = GOLDEN[name], model_config(name)
     # Layers compute in the type of what they get, and models take waveforms as float32.
-    monkeypatch.setattr("panns_jax.models.model._checked", lambda waveform: jnp.asarray(waveform, float))
+    monkeypatch.setattr("panns_jax.models.model.checked_waveform", lambda waveform: jnp.asarray(waveform, float))
     monkeypatch.setattr("panns_jax.models.model.log_mel", log_mel_float64)
     with jax.enable_x64(True):
         batch = golden_batch(ROWS, golden["samples"], config.sample_rate, mixup=False)

@@ -1,0 +1,62 @@
+"""The weights that a prepared model's kernels read."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import jax
+from jaxtyping import Array, Float
+
+from panns_jax.infer.folding import Affine, Path
+from panns_jax.kernels.choice import Choice
+
+
+class TransformedWeights:
+    """Weights as kernels want them, made when they are first asked for, and kept while there is room.
+
+    Where there is none, those give way that were not asked for longest.
+
+    Args:
+      kernels: of the model's convolutions.
+      affines: scale and shift that follow each convolution.
+      limit: bytes that may be kept.
+    """
+
+    def __init__(
+        self,
+        kernels: Mapping[Path, Float[Array, "*window in_channels out_channels"]],
+        affines: Mapping[Path, Affine],
+        limit: int,
+    ) -> None:
+        self.limit = limit
+        self._kernels = dict(kernels)
+        self._affines = dict(affines)
+        self._kept: OrderedDict[tuple[Path, str], tuple[Array, ...]] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept now."""
+        return sum(map(_bytes, self._kept.values()))
+
+    def of(self, plan: Mapping[Path, Choice]) -> list[tuple[tuple[Array, ...], Affine]]:
+        """What each of the plan's kernels reads, and what it has to apply afterwards."""
+        wanted = {(path, choice.kernel.name) for path, choice in plan.items() if choice.nbytes > 0}
+        for key in wanted & self._kept.keys():
+            self._kept.move_to_end(key)
+        missing = sum(choice.nbytes for path, choice in plan.items() if (path, choice.kernel.name) not in self._kept)
+        while self._kept and self.nbytes + missing > self.limit:
+            self._kept.popitem(last=False)
+        return [self._one(path, choice) for path, choice in plan.items()]
+
+    def _one(self, path: Path, choice: Choice) -> tuple[tuple[Array, ...], Affine]:
+        affine = self._affines[path]
+        if choice.nbytes == 0:
+            return (self._kernels[path],), affine
+        key = (path, choice.kernel.name)
+        if key not in self._kept:
+            scaled = self._kernels[path] if affine.scale is None else self._kernels[path] * affine.scale
+            self._kept[key] = choice.transform(scaled)
+        return self._kept[key], Affine(None, affine.shift)
+
+
+def _bytes(arrays: tuple[Array, ...]) -> int:
+    return sum(array.nbytes for array in jax.tree.leaves(arrays))

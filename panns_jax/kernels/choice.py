@@ -1,0 +1,143 @@
+"""Which kernel is the fastest for a convolution, from a table of measurements (`choices.json`).
+
+`scripts/bench/tune.py` measures and rewrites the table. A shape that is not in it gets what is fastest for the most
+similar one that is.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from panns_jax.kernels import processor
+from panns_jax.kernels.kernel import DIRECT, KERNELS, Kernel
+from panns_jax.kernels.shape import ConvShape
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One row of the table.
+
+    Attributes:
+      shape: what was convolved.
+      milliseconds: by name of the kernel, weights transformed beforehand.
+    """
+
+    shape: ConvShape
+    milliseconds: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A kernel for a convolution."""
+
+    kernel: Kernel
+    shape: ConvShape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights that the kernel holds beside those that the layer has; 0 where it reads these."""
+        return round(self.kernel.growth(self.shape) * self.shape.weights * jnp.dtype(self.shape.dtype).itemsize)
+
+    def transform(self, kernel: Float[Array, "*window in_channels out_channels"]) -> tuple[Array, ...]:
+        """What the kernel reads, in the type that it multiplies in."""
+        dtype = jnp.dtype(self.shape.dtype)
+        return tuple(array.astype(dtype) for array in _transform(kernel, self.kernel, self.shape))
+
+
+@functools.partial(jax.jit, static_argnames=("by", "shape"))
+def _transform(kernel: Array, by: Kernel, shape: ConvShape) -> tuple[Array, ...]:
+    return by.transform(kernel, shape)
+
+
+K = TypeVar("K")
+
+
+def choose(shapes: Mapping[K, ConvShape], limit: float, *, platform: str) -> dict[K, Choice]:
+    """A kernel for each convolution of a model.
+
+    Args:
+      shapes: what is to be convolved.
+      limit: bytes that all of them together may hold beside the layers' own weights; as much is saved as needed,
+        where it is most.
+      platform: XLA's own kernels are taken on all but "cpu".
+    """
+    if platform != "cpu":
+        return {key: Choice(DIRECT, shape) for key, shape in shapes.items()}
+    ranks = {key: [Choice(kernel, shape) for kernel in ranked(shape)] for key, shape in shapes.items()}
+    while sum(rank[0].nbytes for rank in ranks.values()) > limit:
+        largest = max(ranks, key=lambda key: ranks[key][0].nbytes)
+        ranks[largest] = [choice for choice in ranks[largest][1:] if choice.nbytes < ranks[largest][0].nbytes]
+    return {key: rank[0] for key, rank in ranks.items()}
+
+
+def ranked(shape: ConvShape, *, level: str | None = None) -> tuple[Kernel, ...]:
+    """The kernels for `shape` that are no slower than XLA's own, fastest first; the last one is XLA's own.
+
+    Args:
+      shape: what is to be convolved.
+      level: kind of processor; that of this machine where none is given.
+    """
+    return _ranked(shape, processor.level() if level is None else level)
+
+
+@functools.cache
+def _ranked(shape: ConvShape, level: str) -> tuple[Kernel, ...]:
+    nearest = min(_table(level), key=lambda row: distance(row.shape, shape), default=None)
+    if nearest is None or math.isinf(distance(nearest.shape, shape)):
+        return (DIRECT,)
+    times = nearest.milliseconds
+    faster = [
+        name for name in times if name in KERNELS and KERNELS[name].suits(shape) and times[name] < times[DIRECT.name]
+    ]
+    return (*(KERNELS[name] for name in sorted(faster, key=times.__getitem__)), DIRECT)
+
+
+def distance(one: ConvShape, other: ConvShape) -> float:
+    """How different two shapes are: in factors of two of what a kernel's time depends on.
+
+    Infinite where not the same kernels can do both.
+    """
+    if _kind(one) != _kind(other):
+        return math.inf
+    sizes = ("places", "in_channels", "out_channels")
+    return sum(abs(math.log2(getattr(one, size) / getattr(other, size))) for size in sizes)
+
+
+def _kind(shape: ConvShape) -> tuple[object, ...]:
+    # An image of one or two mels has algorithms of its own.
+    narrow = shape.space[1] if len(shape.space) == 2 and shape.space[1] <= 2 else 0
+    one_channel = shape.in_channels == 1
+    return shape.window, shape.stride, shape.dilation, shape.keeps_size, shape.dtype, narrow, one_channel
+
+
+@functools.cache
+def _table(level: str) -> tuple[Measured, ...]:
+    """The rows for a kind of processor, or for the one that is tabled and most like it."""
+    tables = read_tables()
+    nearest = next((name for name in (level, "avx512", *tables) if name in tables), None)
+    return () if nearest is None else tuple(tables[nearest])
+
+
+def read_tables() -> dict[str, list[Measured]]:
+    """All rows, by kind of processor."""
+    text = files(__package__).joinpath("choices.json").read_text(encoding="utf-8")
+    return {name: [_row(row) for row in table["rows"]] for name, table in json.loads(text)["processors"].items()}
+
+
+def _row(row: Mapping[str, Any]) -> Measured:
+    shape = {key: tuple(value) if isinstance(value, list) else value for key, value in row["shape"].items()}
+    return Measured(ConvShape(**shape), row["milliseconds"])
+
+
+def rows_as_json(rows: Iterable[Measured]) -> list[dict[str, Any]]:
+    """Rows as they stand in the table, in the order of their sizes."""
+    ordered = sorted(rows, key=lambda row: (row.shape.window, row.shape.places, row.shape.in_channels))
+    return [{"shape": dataclasses.asdict(row.shape), "milliseconds": dict(row.milliseconds)} for row in ordered]
