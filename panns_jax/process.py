@@ -25,6 +25,8 @@ _FOLDER = "jax_compilation_cache_dir"
 _CACHE = {
     "jax_compilation_cache_max_size": (-1, 1 << 30),  # bytes
     "jax_persistent_cache_min_compile_time_secs": (1.0, 0.0),
+    # A second cache in the folder would grow without bound, and programs be lost where the folder is moved.
+    "jax_persistent_cache_enable_xla_caches": ("xla_gpu_per_fusion_autotune_cache_dir", "none"),
 }
 
 _tuned = False
