@@ -51,7 +51,7 @@ def tune_process() -> Answer:
     """Has the C library keep the memory that is freed, so that each call of a model finds that of the call before.
 
     glibc gives large blocks back to the system, which has to clear every page of them again for the next call. After
-    this the process keeps what it needed most, until it ends; its peak does not rise. It holds for everything in the
+    this the process keeps what it needed most, until it ends. It holds for everything in the
     process, not for JAX alone. To be called before JAX's first computation, best before anything is imported.
 
     Where the C library is another one (macOS, Windows, musl), where an allocator was preloaded, where the environment
