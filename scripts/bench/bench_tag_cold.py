@@ -3,7 +3,7 @@
 python scripts/bench/bench_tag_cold.py [--rounds 7] [--json OUT]
 
 Ours is `panns-jax tag` with a converted checkpoint, theirs the example of panns_inference's documentation. Files are in
-the system's cache for both.
+the system's cache for both; our program was compiled at an earlier start, and is read from the cache folder.
 """
 
 import os
