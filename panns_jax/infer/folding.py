@@ -1,8 +1,7 @@
 """What of a model can be computed once: normalisations as scale and shift, and which convolution each one follows."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -17,8 +16,7 @@ from panns_jax.models.model import Model
 Path = tuple[str | int, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Affine:
+class Affine(NamedTuple):
     """scale · x + shift for each channel: what batch normalisation is in evaluation mode.
 
     Attributes:
