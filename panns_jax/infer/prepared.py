@@ -84,7 +84,7 @@ class PreparedModel:
         self._rest = [(path, leaf) for path, leaf in leaves if path[:-1] not in replaced]
         self._absent = [(path, jax.eval_shape(lambda x=leaf: x)) for path, leaf in leaves if path[:-1] in replaced]
         self._plans: dict[tuple[int, int, bool], Plan] = {}
-        self._run = jax.jit(self._output, static_argnames=("plan", "taps"))
+        self._run = jax.jit(self._output, static_argnames=("key", "taps"))
 
     @property
     def nbytes(self) -> int:
@@ -101,23 +101,13 @@ class PreparedModel:
         """Tags a batch of clips, as `Model.__call__` does: with its arguments, results and errors."""
         checked = checked_waveform(waveform)
         counts = None if lengths is None else sample_counts(lengths, checked)
-        plan = self._plan(checked.shape[0], checked.shape[1], counts is not None)
-        return self._run(
-            [leaf for _, leaf in self._rest],
-            self._weights.of(plan),
-            list(self._norms.values()),
-            checked,
-            counts,
-            plan=tuple(plan.items()),
-            taps=(taps,) if isinstance(taps, str) else tuple(sorted(taps)),
-        )
-
-    def _plan(self, batch: int, samples: int, with_lengths: bool) -> Plan:
-        key = (batch, samples, with_lengths)
+        key = (checked.shape[0], checked.shape[1], counts is not None)
         if key not in self._plans:
-            shapes = shapes_of(self._model, batch, samples, with_lengths=with_lengths)
+            shapes = shapes_of(self._model, checked.shape[0], checked.shape[1], with_lengths=counts is not None)
             self._plans[key] = choose(shapes, self._weights.limit, platform=self._platform)
-        return self._plans[key]
+        arrays = [leaf for _, leaf in self._rest], self._weights.of(self._plans[key]), list(self._norms.values())
+        named = (taps,) if isinstance(taps, str) else tuple(sorted(taps))
+        return self._run(*arrays, checked, counts, key=key, taps=named)
 
     def _output(
         self,
@@ -127,7 +117,7 @@ class PreparedModel:
         waveform: Float[Array, "batch samples"],
         lengths: Int[Array, " batch"] | None,
         *,
-        plan: tuple[tuple[Path, Choice], ...],
+        key: tuple[int, int, bool],
         taps: tuple[str, ...],
     ) -> Output:
         leaves = [(path, leaf) for (path, _), leaf in zip(self._rest, rest, strict=True)]
@@ -137,7 +127,7 @@ class PreparedModel:
             put(model, path, lambda x: x)
         for path, norm in zip(self._norms, norms, strict=True):
             put(model, path, lambda x, norm=norm: x.each(norm))
-        for (path, choice), (arrays, affine) in zip(plan, weights, strict=True):
+        for (path, choice), (arrays, affine) in zip(self._plans[key].items(), weights, strict=True):
             put(model, path, _prepared(layers[path], choice, arrays, affine))
         return model(waveform, lengths=lengths, taps=taps)
 

@@ -31,6 +31,7 @@ class TransformedWeights:
         self._kernels = dict(kernels)
         self._affines = dict(affines)
         self._kept: OrderedDict[tuple[Path, str], tuple[Array, ...]] = OrderedDict()
+        self._last: tuple[Mapping[Path, Choice], list[tuple[tuple[Array, ...], Affine]]] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -38,14 +39,20 @@ class TransformedWeights:
         return sum(map(_bytes, self._kept.values()))
 
     def of(self, plan: Mapping[Path, Choice]) -> list[tuple[tuple[Array, ...], Affine]]:
-        """What each of the plan's kernels reads, and what it has to apply afterwards."""
-        wanted = {(path, choice.kernel.name) for path, choice in plan.items() if choice.nbytes > 0}
-        for key in wanted & self._kept.keys():
+        """What each of the plan's kernels reads, and what is to be applied afterwards."""
+        if self._last is None or self._last[0] is not plan:
+            self._last = None  # what it holds may have to give way
+            self._make_room(plan)
+            self._last = plan, [self._one(path, choice) for path, choice in plan.items()]
+        return self._last[1]
+
+    def _make_room(self, plan: Mapping[Path, Choice]) -> None:
+        sizes = {(path, choice.kernel.name): choice.nbytes for path, choice in plan.items() if choice.nbytes > 0}
+        for key in sizes.keys() & self._kept.keys():
             self._kept.move_to_end(key)
-        missing = sum(choice.nbytes for path, choice in plan.items() if (path, choice.kernel.name) not in self._kept)
+        missing = sum(size for key, size in sizes.items() if key not in self._kept)
         while self._kept and self.nbytes + missing > self.limit:
             self._kept.popitem(last=False)
-        return [self._one(path, choice) for path, choice in plan.items()]
 
     def _one(self, path: Path, choice: Choice) -> tuple[tuple[Array, ...], Affine]:
         affine = self._affines[path]

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from panns_jax.process import tune_process
 
 from panns_jax.infer.folding import shapes_of
 from panns_jax.kernels import choice, processor
@@ -27,6 +26,7 @@ from panns_jax.kernels.shape import ConvShape
 from panns_jax.kernels.tiles import Tiles
 from panns_jax.models.abstract import abstract_model
 from panns_jax.models.registry import REGISTRY
+from panns_jax.process import tune_process
 
 TABLE = common.ROOT / "panns_jax" / "kernels" / "choices.json"
 
