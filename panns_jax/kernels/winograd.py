@@ -90,11 +90,11 @@ def spread(image: Float[Array, "batch height width channels"], rows: Axis, colum
     batch, height, width, channels = image.shape
     down, across = rows.tiles(height), columns.tiles(width)
     padded = jnp.pad(image, ((0, 0), _pads(rows, height), _pads(columns, width), (0, 0)))
-    strips = [_every(padded, 1, i, rows.outputs, down) for i in range(rows.inputs)]
+    strips = [every(padded, 1, i, rows.outputs, down) for i in range(rows.inputs)]
     matrices = []
     for factors in rows.spread:
         strip = combine(factors, strips)
-        places = [_every(strip, 2, j, columns.outputs, across) for j in range(columns.inputs)]
+        places = [every(strip, 2, j, columns.outputs, across) for j in range(columns.inputs)]
         matrices += [combine(others, places).reshape(batch * down * across, channels) for others in columns.spread]
     return matrices
 
@@ -116,7 +116,8 @@ def _pads(axis: Axis, size: int) -> tuple[int, int]:
     return axis.padding, needed - size - axis.padding
 
 
-def _every(x: Array, dimension: int, first: int, step: int, count: int) -> Array:
+def every(x: Array, dimension: int, first: int, step: int, count: int) -> Array:
+    """`count` places of a dimension, from `first` on, `step` apart."""
     return lax.slice_in_dim(x, first, first + step * (count - 1) + 1, step, dimension)
 
 

@@ -161,18 +161,11 @@ class Conv(nnx.Conv):
 
     def __call__(self, x: Clips) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
         values = x.own() if self.window.reaches else x.values
-        window = self.window
-        y = convolve(
-            values,
-            self.kernel[...].astype(values.dtype),
-            stride=window.stride,
-            padding=window.padding,
-            dilation=window.dilation,
-            precision=lax.Precision(self.precision),
-        )
+        kernel = self.kernel[...].astype(values.dtype)
+        y = convolve(values, kernel, self.shape(x), precision=lax.Precision(self.precision))
         if self.bias is not None:
             y = y + self.bias[...].astype(values.dtype)
-        return x.through(window, y)
+        return x.through(self.window, y)
 
 
 class DepthwiseConv(nnx.Conv):

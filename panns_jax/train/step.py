@@ -1,5 +1,6 @@
 """One step of training and one of evaluation, compiled once over a mesh of devices."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from jaxtyping import Array, Float, Key
 from panns_jax import frontend
 from panns_jax.data.pipeline import to_float
 from panns_jax.errors import InputError
+from panns_jax.kernels.gradients import gradients_by_products
 from panns_jax.models.abstract import abstract_model
 from panns_jax.models.config import ModelConfig, Output, Precision
 from panns_jax.models.model import Model
@@ -137,13 +139,16 @@ def make_train_step(
       float32 and "target" (rows, classes) float32; it returns the next state and a report.
     """
 
+    on_one_cpu = [device.platform for device in mesh.devices.flat] == ["cpu"]
+
     def step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, StepReport]:
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.iteration)
         mixup_key, model_key = jax.random.split(key)
         blend = _draw_mixup(mixup_key, len(batch["waveform"])) if mixup else None
-        (value, batch_stats), gradients = jax.value_and_grad(loss_and_statistics, has_aux=True)(
-            state.params, state.batch_stats, graph, loss, batch, blend, model_key
-        )
+        with gradients_by_products() if on_one_cpu else contextlib.nullcontext():
+            (value, batch_stats), gradients = jax.value_and_grad(loss_and_statistics, has_aux=True)(
+                state.params, state.batch_stats, graph, loss, batch, blend, model_key
+            )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         report = StepReport(value, optax.tree.norm(gradients))
