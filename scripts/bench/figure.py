@@ -88,7 +88,7 @@ def _mark(axes: Any, times: Mapping[str, Mapping[str, float]]) -> None:
     axes.set_ylim(len(cases) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} ms"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g} ms" if ms < 1000 else f"{ms / 1000:g} s"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
@@ -99,12 +99,16 @@ def _mark(axes: Any, times: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def per_clip(figures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Median seconds for ten seconds of sound, by case and engine."""
+    """Median seconds for ten seconds of sound, by case and engine; one clip of ten seconds goes without saying."""
     times: dict[str, dict[str, float]] = {}
     for row in figures:
-        if "model" in row:
-            seconds = row["median"] / row["batch"] * _CLIP / row["clip_seconds"]
-            times.setdefault(row["what"], {})[row["engine"]] = seconds
+        if "model" not in row:
+            continue
+        batch, seconds = row["batch"], row["clip_seconds"]
+        case = ", ".join(
+            [row["model"], *[f"batch {batch}"] * (batch > 1), *[f"clips of {seconds:g} s"] * (seconds != _CLIP)]
+        )
+        times.setdefault(case, {})[row["engine"]] = row["median"] / batch * _CLIP / seconds
     return times
 
 
