@@ -4,11 +4,14 @@ import sys
 from collections.abc import Sequence
 
 from panns_jax.cli import TASKS, Task, run_task
+from panns_jax.process import begin_command
 
 COMMANDS = {
     "file": Task(TASKS["convert"].options, "one .pth file to one .safetensors file; same as panns-jax convert"),
     "all": Task("convert.folder:ConvertAll", "every .pth file of a folder; goes on where it stopped"),
-    "verify": Task("convert.verify:Verify", "run a .pth file through JAX and PyTorch, and compare layer by layer"),
+    "verify": Task(
+        "convert.verify:Verify", "run a .pth file through JAX and PyTorch, and compare layer by layer", compiles=True
+    ),
 }
 
 _HELP = """usage: python -m convert COMMAND [options]
@@ -40,4 +43,5 @@ def _help() -> str:
 
 
 if __name__ == "__main__":
+    begin_command()
     main(sys.argv[1:])

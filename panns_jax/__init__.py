@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from panns_jax.models.registry import list_models as list_models
     from panns_jax.models.transfer import create_transfer as create_transfer
     from panns_jax.pretrained.load import load_model as load_model
+    from panns_jax.process import cache_programs as cache_programs
+    from panns_jax.process import tune_process as tune_process
 
 _HOMES = {
     "InputError": "panns_jax.errors",
@@ -23,10 +25,12 @@ _HOMES = {
     "Model": "panns_jax.models.model",
     "ModelConfig": "panns_jax.models.config",
     "Output": "panns_jax.models.model",
+    "cache_programs": "panns_jax.process",
     "create_model": "panns_jax.models.registry",
     "create_transfer": "panns_jax.models.transfer",
     "list_models": "panns_jax.models.registry",
     "load_model": "panns_jax.pretrained.load",
+    "tune_process": "panns_jax.process",
 }
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

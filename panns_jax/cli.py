@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Protocol, cast
 from panns_jax.errors import InputError
 from panns_jax.interruption import interruptions_not_lost, leave_at_once
 from panns_jax.options import told_in_a_sentence
+from panns_jax.process import begin_command, begin_compiling
 
 
 class Options(Protocol):
@@ -28,32 +29,52 @@ class Options(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Where the options of a task are found, as "module:class", and what the task does, in a line."""
+    """A task, as the list of tasks knows it.
+
+    Attributes:
+      options: where its options are found, as "module:class".
+      summary: what it does, in a line.
+      compiles: whether it runs models, whose programs are worth keeping.
+    """
 
     options: str
     summary: str
+    compiles: bool = False
 
 
 INTERRUPTED = 130
 
 TASKS = {
-    "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files"),
-    "embed": Task("panns_jax.infer.embedding:Embed", "write one vector per sound file"),
+    "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files", compiles=True),
+    "embed": Task("panns_jax.infer.embedding:Embed", "write one vector per sound file", compiles=True),
     "models": Task("panns_jax.pretrained.cards:Models", "list the published models"),
     "info": Task("panns_jax.pretrained.cards:Info", "tell all of a model: input, time step, outputs, scores, source"),
     "fetch": Task("panns_jax.pretrained.fetch:Fetch", "download and convert released checkpoints ahead of their use"),
     "convert": Task("panns_jax.pretrained.convert:Convert", "PyTorch checkpoint (.pth) to one safe, mapped file"),
     "pack": Task("panns_jax.data.pack:Pack", "segments csv and a folder of sounds to a waveforms HDF5 file"),
     "index": Task("panns_jax.data.index:Index", "list the clips of waveforms files for training and evaluation"),
-    "train": Task("panns_jax.train.options:Train", "train a model on a workspace; same as python -m panns_jax.train"),
-    "evaluate": Task("panns_jax.train.evaluation:Evaluate", "score a checkpoint on an index file: mAP, mAUC, d'"),
+    "train": Task(
+        "panns_jax.train.options:Train",
+        "train a model on a workspace; same as python -m panns_jax.train",
+        compiles=True,
+    ),
+    "evaluate": Task(
+        "panns_jax.train.evaluation:Evaluate",
+        "score a checkpoint on an index file: mAP, mAUC, d'",
+        compiles=True,
+    ),
 }
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "panns-jax") -> None:
-    """Runs one task and exits: 0 done, 1 done but for the inputs named, 2 bad input, 130 interrupted."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    _exit(_guarded(arguments, prog))
+    """Runs one task and exits: 0 done, 1 done but for the inputs named, 2 bad input, 130 interrupted.
+
+    Without arguments, this process is the command, and its own are taken.
+    """
+    if arguments is None:
+        begin_command()
+        arguments = sys.argv[1:]
+    _exit(_guarded(list(arguments), prog))
 
 
 def run_task(name: str, arguments: Sequence[str], *, prog: str, tasks: Mapping[str, Task] = TASKS) -> None:
@@ -123,6 +144,8 @@ def _dispatch(arguments: Sequence[str], prog: str, shown: str | None, tasks: Map
         hint = f"did you mean {near[0]!r}?" if near else f"see {prog} --help"
         raise InputError(f"there is no task {name!r}; {hint}")
     options = _parse(tasks[name], rest, shown or f"{prog} {name}")
+    if tasks[name].compiles:
+        begin_compiling()
     return options.run()
 
 

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, and their fingerprints."""
+"""Files that are complete or absent, their fingerprints, and the folder of what can be had again."""
 
 import contextlib
 import glob
@@ -18,7 +18,25 @@ except ImportError:  # Windows
 
 from panns_jax.errors import InputError
 
+CACHE_VARIABLE = "PANNS_JAX_CACHE"
+
 _LOOK_AGAIN_AFTER = 0.1  # seconds
+
+
+def cache_folder() -> Path:
+    """`PANNS_JAX_CACHE`, else the platform's folder for such files, such as `~/.cache/panns_jax`.
+
+    Raises:
+      InputError: the variable names the home folder of a user that there is none of.
+    """
+    if named := os.environ.get(CACHE_VARIABLE):
+        try:
+            return Path(named).expanduser()
+        except RuntimeError as error:
+            raise InputError(f"{CACHE_VARIABLE} names {named}, and there is no such home folder") from error
+    from pooch import os_cache
+
+    return os_cache("panns_jax")
 
 
 @contextlib.contextmanager

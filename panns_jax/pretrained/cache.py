@@ -1,6 +1,6 @@
 """The released files on this machine: downloaded, checked and converted once; from then on no network is needed.
 
-In the cache folder, for a released file such as `Cnn14_mAP=0.431.pth`:
+In the cache folder (`files.cache_folder`), for a released file such as `Cnn14_mAP=0.431.pth`:
 
     Cnn14_mAP=0.431.safetensors   the converted file; its header tells the sha256 of the released one
     Cnn14_mAP=0.431.pth           taken instead of a download, if somebody put it there; it is left there
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from panns_jax.errors import InputError
-from panns_jax.files import in_turn, written_aside
+from panns_jax.files import CACHE_VARIABLE, cache_folder, in_turn, written_aside
 from panns_jax.models.registry import model_config
 from panns_jax.pretrained import catalogue
 from panns_jax.pretrained.catalogue import Digests, Released
@@ -31,17 +31,7 @@ from panns_jax.pretrained.rules import entries
 if TYPE_CHECKING:
     from panns_jax.pretrained.download import Part
 
-CACHE_VARIABLE = "PANNS_JAX_CACHE"
 MIRROR_VARIABLE = "PANNS_JAX_MIRROR"
-
-
-def cache_folder() -> Path:
-    """`PANNS_JAX_CACHE`, else the platform's folder for such files, such as `~/.cache/panns_jax`."""
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser()
-    from pooch import os_cache
-
-    return os_cache("panns_jax")
 
 
 def cached_file(released: Released) -> Path:

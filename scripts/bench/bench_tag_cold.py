@@ -3,7 +3,8 @@
 python scripts/bench/bench_tag_cold.py [--rounds 7] [--json FILE]
 
 Ours is `panns-jax tag` with a converted checkpoint, theirs the example of panns_inference's documentation. Files are in
-the system's cache for both; each has the allocator as it sets it.
+the system's cache for both; each has the allocator as it sets it. Our program was compiled at an earlier start, and is
+read from the cache folder.
 """
 
 import os
@@ -39,7 +40,7 @@ def main() -> None:
     common.require("torch", "torchlibrosa", "panns_inference", "librosa", "matplotlib")
     import soundfile
 
-    described = machine.describe(tuned=False)
+    described = {**machine.describe(tuned=False), "allocator": "each process's own"}
     machine.print_header(f"Cold start of tagging one clip with {_MODEL}", described)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
