@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import common
 import machine
 import numpy as np
 import pytest
 from cases import DEFAULT_CASES, Case, aims, parse_case
-from engines import disagreements
+from engines import chosen_engines, disagreements, make_parser
 from figure import per_clip
 from runtimes import ENGINES
 from table import OURS, Row, ratios, summary, table, write_json
@@ -87,6 +88,49 @@ def test_ratios_are_of_medians_and_stand_beside_their_aims():
         "1 of 2 aims reached",
         f"  missed: Cnn14, batch 1, 10 s: {OURS} / ONNX Runtime 1.20, aim 1.00",
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sets", "chosen"),
+    [
+        ([], ("AVX2",), ["panns_jax", "pytorch", "openvino"]),
+        (["--plain"], ("AVX-512 BF16",), ["panns_jax", "pytorch", "openvino", "openvino-bf16", "panns_jax-plain"]),
+        ([], ("AMX BF16",), ["panns_jax", "panns_jax-bf16", "pytorch", "openvino", "openvino-bf16"]),
+        (["--engines", "pytorch", "panns_jax-bf16", "--plain"], (), ["pytorch", "panns_jax-bf16", "panns_jax-plain"]),
+    ],
+)
+def test_engines_are_those_installed_that_suit_the_processor_or_those_asked_for(
+    arguments: list[str],
+    sets: tuple[str, ...],
+    chosen: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(machine, "instruction_sets", lambda: sets)
+    monkeypatch.setattr(common, "missing", lambda modules: [name for name in modules if name == "onnxruntime"])
+    assert chosen_engines(make_parser().parse_args(arguments)) == chosen
+    told = capsys.readouterr().out
+    assert ("ONNX Runtime is left out: pip install onnx onnxruntime" in told) == ("--engines" not in arguments)
+
+
+def test_an_engine_that_is_asked_for_and_missing_ends_in_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(common, "missing", lambda modules: [name for name in modules if name == "openvino"])
+    with pytest.raises(SystemExit) as ended:
+        chosen_engines(make_parser().parse_args(["--engines", "openvino-bf16"]))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "openvino not installed: pip install openvino\n"
+
+
+@pytest.mark.parametrize("option", ["--json", "--figure"])
+def test_a_file_in_a_folder_that_is_not_there_is_told_before_anything_is_measured(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        make_parser().parse_args([option, str(tmp_path / "none" / "file")])
+    assert ended.value.code == 2
+    assert f"argument {option}: there is no folder {tmp_path / 'none'}" in capsys.readouterr().err
 
 
 def test_a_float32_engine_that_is_off_is_named_and_one_in_bfloat16_may_be():

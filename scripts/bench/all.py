@@ -26,7 +26,7 @@ _BENCHMARKS = {
 def main() -> None:
     parser = common.parser(__doc__ or "")
     parser.set_defaults(rounds=None)
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw time per 10-s clip (.png)")
+    parser.add_argument("--figure", type=common.new_file, metavar="FILE", help="also draw time per 10-s clip (.png)")
     common.add_no_tune(parser)
     options = parser.parse_args()
     common.require("torch", "onnx", "onnxruntime", "torchlibrosa", "librosa", "panns_inference", "matplotlib")

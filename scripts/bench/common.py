@@ -3,7 +3,7 @@
 import argparse
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ def parser(description: str, *, rounds: int = 7) -> argparse.ArgumentParser:
     """Reads `--rounds`, of which `rounds` is the default, and `--json`."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--rounds", type=at_least_one, default=rounds, help="turns of each side (%(default)s)")
-    made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    made.add_argument("--json", type=new_file, metavar="FILE", help="also write the figures to this file")
     return made
 
 
@@ -47,15 +47,14 @@ def tune(options: argparse.Namespace) -> bool:
 
 
 def installed(*modules: str) -> bool:
-    return not _missing(modules)
+    return not missing(modules)
 
 
 def require(*modules: str) -> None:
     """Ends with the line that installs what is missing."""
-    missing = _missing(modules)
-    if missing:
-        names = [_INSTALLED_AS.get(name, name) for name in missing]
-        print(f"{', '.join(missing)} not installed: pip install {' '.join(names)}", file=sys.stderr)
+    if absent := missing(modules):
+        names = [_INSTALLED_AS.get(name, name) for name in absent]
+        print(f"{', '.join(absent)} not installed: pip install {' '.join(names)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -82,8 +81,17 @@ def write_checkpoint(weights: "Mapping[str, np.ndarray]", path: Path) -> None:
     torch.save({"iteration": 1, "model": tensors}, path)
 
 
-def _missing(modules: tuple[str, ...]) -> list[str]:
+def missing(modules: Sequence[str]) -> list[str]:
+    """Those that cannot be imported."""
     return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
+def new_file(text: str) -> Path:
+    """An option's file to write, whose folder is there: better told now than after the measurement."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
 
 
 def at_least_one(text: str) -> int:

@@ -31,12 +31,12 @@ _TOLERANCE = 1e-4
 
 
 def main() -> None:
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args()
     tuned = common.tune(options)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before JAX is imported
     common.require(*_REQUIRED, *(["matplotlib"] if options.figure else []))
-    cases, names = _cases(parser, options), _engines(parser, options)
+    cases, names = _cases(parser, options), chosen_engines(options)
     described = machine.describe(tuned=tuned)
     machine.print_header("Whole models, waveforms to probabilities", described)
     rows: list[table.Row] = []
@@ -44,10 +44,13 @@ def main() -> None:
     for case in cases:
         of_case = _compare(case, names, options.rounds)
         beside = table.ratios(of_case, aims(case))
-        print(table.table(of_case, beside), flush=True)
         _free()
+        if of_case:
+            print(table.table(of_case, beside), flush=True)
         rows, compared = rows + of_case, compared + beside
         table.write_json(options.json, described, rows, compared)  # what is there so far, should a later case fail
+    if not rows:
+        sys.exit(1)
     print(table.summary(compared))
     if options.figure:
         import figure
@@ -104,15 +107,15 @@ def _free() -> None:
     gc.collect()
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = common.parser(__doc__ or "")
     parser.add_argument("--models", nargs="+", metavar="MODEL", default=[], help="each with one clip of 10 s; or all")
     parser.add_argument("--cases", nargs="+", metavar="MODEL:BATCH:SECONDS", default=[], help="such as Cnn14:8:10")
     parser.add_argument(
-        "--engines", nargs="+", choices=ENGINES, metavar="ENGINE", help=f"of {', '.join(ENGINES)}; what is installed"
+        "--engines", nargs="+", choices=ENGINES, metavar="ENGINE", help=f"of {', '.join(ENGINES)} (those installed)"
     )
     parser.add_argument("--plain", action="store_true", help="also our model as load_model gives it, under jax.jit")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw time per 10-s clip (.png)")
+    parser.add_argument("--figure", type=common.new_file, metavar="FILE", help="also draw time per 10-s clip (.png)")
     common.add_no_tune(parser)
     return parser
 
@@ -130,21 +133,17 @@ def _cases(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Sequ
     return cases
 
 
-def _engines(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Sequence[str]:
+def chosen_engines(options: argparse.Namespace) -> Sequence[str]:
     """Those asked for; otherwise those that are installed and for a processor like this."""
     if options.engines:
         common.require(*(module for name in options.engines for module in ENGINES[name].needs))
         chosen = options.engines
     else:
-        sets = machine.instruction_sets()
-        chosen = []
-        for name, engine in ENGINES.items():
-            if name == _PLAIN or not (not engine.wants or set(engine.wants) & set(sets)):
-                continue
-            if common.installed(*engine.needs):
-                chosen.append(name)
-            else:
-                print(f"{engine.name} is not installed and left out: pip install {' '.join(engine.needs)}")
+        sets = set(machine.instruction_sets())
+        suiting = [name for name, engine in ENGINES.items() if not engine.wants or sets & set(engine.wants)]
+        chosen = [name for name in suiting if name != _PLAIN and common.installed(*ENGINES[name].needs)]
+        for name in set(suiting) - {*chosen, _PLAIN}:
+            print(f"{ENGINES[name].name} is left out: pip install {' '.join(ENGINES[name].needs)}")
     return [*chosen, *([_PLAIN] if options.plain and _PLAIN not in chosen else [])]
 
 
