@@ -4,7 +4,6 @@ Layouts are PyTorch's: (batch, channels, time, mels) and (batch, channels, time)
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, MutableMapping, Sequence
 
 import torch
@@ -79,6 +78,15 @@ class Layers:
             return x
         return self.dropout(x, rate)
 
+    @property
+    def in_place(self) -> bool:
+        """Whether activations overwrite what they are given, as the published ones do: unless it is to be kept."""
+        return self.outputs is None
+
+    def relu(self, x: Tensor) -> Tensor:
+        """ReLU; `x` may be overwritten."""
+        return F.relu(x, inplace=self.in_place)
+
     def constant(self, name: str) -> Tensor:
         """An entry of the state dict as it is."""
         return self.weights[self.path + name]
@@ -106,13 +114,14 @@ def norm_step(layers: Layers, name: str, x: Tensor) -> Tensor:
     return layers.norm(name, x)
 
 
-def function_step(function: Callable[[Tensor], Tensor]) -> Step:
-    return lambda layers, name, x: layers.note(function(x), name)
+def activation_step(function: Callable[..., Tensor]) -> Step:
+    """ReLU or one of its kind, a function of PyTorch that can work in place."""
+    return lambda layers, name, x: layers.note(function(x, inplace=layers.in_place), name)
 
 
 def mean_step(window: int) -> Step:
     """Average pooling in all dimensions; it has its number also where it does nothing."""
-    return function_step(functools.partial(mean_pool, window=window))
+    return lambda layers, name, x: layers.note(mean_pool(x, window), name)
 
 
 def mean_pool(x: Tensor, window: int | tuple[int, int]) -> Tensor:
@@ -123,7 +132,7 @@ def mean_pool(x: Tensor, window: int | tuple[int, int]) -> Tensor:
 def conv_block(layers: Layers, x: Tensor, *, convolutions: int, padding: int, pool: int | tuple[int, int]) -> Tensor:
     """Convolution, batch normalisation and ReLU, once or more; then average pooling."""
     for i in range(1, convolutions + 1):
-        x = F.relu(layers.norm(f"bn{i}", layers.conv(f"conv{i}", x, padding=padding)))
+        x = layers.relu(layers.norm(f"bn{i}", layers.conv(f"conv{i}", x, padding=padding)))
     return layers.note(mean_pool(x, pool))
 
 
@@ -134,22 +143,22 @@ def residual_block(layers: Layers, x: Tensor, *, stride: int) -> Tensor:
     if stride > 1 or x.shape[1] != y.shape[1]:
         pool = [mean_step(stride)] if stride > 1 else []
         x = in_a_row(layers.within("downsample"), x, [*pool, conv_step(), norm_step])
-    return layers.note(F.relu(x + y))
+    return layers.note(layers.relu(x + y))
 
 
 def _branch_2d(layers: Layers, x: Tensor, stride: int) -> Tensor:
-    x = F.relu(layers.norm("bn1", layers.conv("conv1", mean_pool(x, stride), padding=1)))
+    x = layers.relu(layers.norm("bn1", layers.conv("conv1", mean_pool(x, stride), padding=1)))
     return layers.norm("bn2", layers.conv("conv2", layers.drop(x, 0.1), padding=1))
 
 
 def _bottleneck(layers: Layers, x: Tensor, stride: int) -> Tensor:
-    x = F.relu(layers.norm("bn1", layers.conv("conv1", mean_pool(x, stride))))
-    x = F.relu(layers.norm("bn2", layers.conv("conv2", x, padding=1)))
+    x = layers.relu(layers.norm("bn1", layers.conv("conv1", mean_pool(x, stride))))
+    x = layers.relu(layers.norm("bn2", layers.conv("conv2", x, padding=1)))
     return layers.norm("bn3", layers.conv("conv3", layers.drop(x, 0.1)))
 
 
 def _branch_1d(layers: Layers, x: Tensor, stride: int) -> Tensor:
-    x = F.relu(layers.norm("bn1", layers.conv("conv1", F.max_pool1d(x, stride), padding=1)))
+    x = layers.relu(layers.norm("bn1", layers.conv("conv1", F.max_pool1d(x, stride), padding=1)))
     return layers.norm("bn2", layers.conv("conv2", layers.drop(x, 0.1), padding=2, dilation=2))
 
 

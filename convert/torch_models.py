@@ -16,9 +16,9 @@ from convert.torch_layers import (
     Dropout,
     Layers,
     Step,
+    activation_step,
     conv_block,
     conv_step,
-    function_step,
     in_a_row,
     log_mel,
     mean_pool,
@@ -153,7 +153,7 @@ def _resnet(body: ResNet, layers: Layers, features: Features) -> Tensor:
 @run_body.register
 def _mobilenet1(body: MobileNetV1, layers: Layers, features: Features) -> Tensor:
     assert features.logmel is not None
-    activation = function_step(F.relu)
+    activation = activation_step(F.relu)
     row = [_block(_pooled(2, activation))]
     for _, stride in body.blocks:
         row.append(_block([*_pooled(stride, activation), conv_step(), norm_step, activation]))
@@ -163,7 +163,7 @@ def _mobilenet1(body: MobileNetV1, layers: Layers, features: Features) -> Tensor
 @run_body.register
 def _mobilenet2(body: MobileNetV2, layers: Layers, features: Features) -> Tensor:
     assert features.logmel is not None
-    activation = function_step(F.relu6)
+    activation = activation_step(F.relu6)
     row = [_block(_pooled(2, activation))]
     for expansion, _, count, first_stride in body.groups:
         expand = [conv_step(), norm_step, activation] if expansion > 1 else []
@@ -198,7 +198,7 @@ def _leenet(body: LeeNet, layers: Layers, features: Features) -> Tensor:
         block = layers.within(f"conv_block{i}")
         for j in range(1, body.convolutions + 1):
             x = block.conv(f"conv{j}", x, padding=1, stride=3 if i == j == 1 else 1)
-            x = F.relu(block.norm(f"bn{j}", x))
+            x = block.relu(block.norm(f"bn{j}", x))
         if i > 1 and (i < last or body.pools_last):
             x = F.max_pool1d(x, 3, padding=1)
         block.note(x)
@@ -214,10 +214,10 @@ def _dainet(body: DaiNet, layers: Layers, features: Features) -> Tensor:
         x = x if i == 1 else F.max_pool1d(x, 4)
         y = x
         for j in range(1, 5):
-            y = block.norm(f"bn{j}", block.conv(f"conv{j}", F.relu(y) if j > 1 else y, padding=1))
+            y = block.norm(f"bn{j}", block.conv(f"conv{j}", block.relu(y) if j > 1 else y, padding=1))
         if x.shape != y.shape:
             x = block.norm("bn_downsample", block.conv("downsample", x))
-        x = block.note(F.relu(x + y))
+        x = block.note(block.relu(x + y))
     return x
 
 
@@ -239,12 +239,12 @@ def _wavegram(body: Wavegram, layers: Layers, features: Features) -> Tensor:
 
 
 def _wavegram_branch(body: Wavegram, layers: Layers, waveform: Tensor) -> Tensor:
-    x = F.relu(layers.norm("pre_bn0", layers.conv("pre_conv0", waveform[:, None], padding=5, stride=5)))
+    x = layers.relu(layers.norm("pre_bn0", layers.conv("pre_conv0", waveform[:, None], padding=5, stride=5)))
     count = len(body.channels)
     for i in range(1, count + 1):
         block = layers.within(f"pre_block{i}")
-        x = F.relu(block.norm("bn1", block.conv("conv1", x, padding=1)))
-        x = F.relu(block.norm("bn2", block.conv("conv2", x, padding=2, dilation=2)))
+        x = block.relu(block.norm("bn1", block.conv("conv1", x, padding=1)))
+        x = block.relu(block.norm("bn2", block.conv("conv2", x, padding=2, dilation=2)))
         x = block.note(F.max_pool1d(x, 4))
     image = x.unflatten(1, (-1, body.frequencies)).transpose(2, 3)
     return conv_block(layers.within(f"pre_block{count + 1}"), image, convolutions=2, padding=1, pool=(2, 1))
@@ -265,7 +265,7 @@ def run_head(head: object, layers: Layers, x: Tensor, frames: int) -> dict[str, 
 @run_head.register
 def _clip_head(head: ClipHead, layers: Layers, x: Tensor, frames: int) -> dict[str, Tensor]:
     pooled = x.amax(dim=2) + x.mean(dim=2)
-    hidden = F.relu(layers.linear("fc1", layers.drop(pooled, head.dropout) if head.drops_pooled else pooled))
+    hidden = layers.relu(layers.linear("fc1", layers.drop(pooled, head.dropout) if head.drops_pooled else pooled))
     embedding = layers.drop(hidden, head.dropout)
     return {"clipwise": torch.sigmoid(layers.linear("fc_audioset", hidden)), "embedding": embedding}
 
@@ -273,7 +273,7 @@ def _clip_head(head: ClipHead, layers: Layers, x: Tensor, frames: int) -> dict[s
 @run_head.register
 def _decision_head(head: DecisionHead, layers: Layers, x: Tensor, frames: int) -> dict[str, Tensor]:
     x = F.max_pool1d(x, 3, stride=1, padding=1) + F.avg_pool1d(x, 3, stride=1, padding=1)
-    x = F.relu(layers.linear("fc1", layers.drop(x, head.dropout).transpose(1, 2)))
+    x = layers.relu(layers.linear("fc1", layers.drop(x, head.dropout).transpose(1, 2)))
     x = layers.drop(x, head.dropout)
     if head.pooling == "attention":
         clipwise, stepwise = _attention(layers.within("att_block"), x.transpose(1, 2))

@@ -1,7 +1,7 @@
 """The published training in PyTorch: binary cross-entropy and Adam with AMSGrad, step by step on one batch."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -60,28 +60,50 @@ def train_steps(
       NoCounterpart: the model's body or head was not written in PyTorch.
     """
     tensors = as_tensors(weights, config)
-    parameters = {name: tensors[name].requires_grad_() for name in _parameter_names(config)}
-    optimizer = torch.optim.Adam(
-        parameters.values(), lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=True
-    )
+    step = make_train_step(config, tensors, learning_rate=learning_rate, dropout=dropout)
     blend = None if mixup_lambda is None else torch.tensor(mixup_lambda, dtype=torch.float32)
-    goal = torch.tensor(target, dtype=torch.float32)
-    goal = goal if blend is None else mixup(goal, blend)
+    given, goal = (torch.tensor(array, dtype=torch.float32) for array in (waveform, target))
     losses: list[float] = []
     gradients: dict[str, np.ndarray] = {}
     statistics: dict[str, np.ndarray] = {}
-    for step in range(steps):
-        given = torch.tensor(waveform, dtype=torch.float32)
-        output = run_model(config, tensors, given, training=True, mixup_lambda=blend, dropout=dropout)
+    for number in range(steps):
+        losses.append(step(given, goal, blend))
+        if number == 0:
+            gradients = {name: _array(x.grad) for name, x in tensors.items() if x.grad is not None}
+            statistics = {name: _array(x) for name, x in tensors.items() if name.endswith(_STATISTICS)}
+    return Trained(losses, gradients, statistics, {name: _array(x) for name, x in tensors.items()})
+
+
+def make_train_step(
+    config: ModelConfig, tensors: dict[str, Tensor], *, learning_rate: float, dropout: Dropout | None = None
+) -> Callable[[Tensor, Tensor, Tensor | None], float]:
+    """One step of the same: forward, backward, update.
+
+    Args:
+      config: the model.
+      tensors: of `as_tensors`; they are updated in place, and hold the gradients afterwards.
+      learning_rate: as in `train_steps`.
+      dropout: likewise.
+
+    Returns:
+      A function of waveforms (rows, samples), targets (rows, classes) and weights λ (rows // 2,) or None, which returns
+      the loss before the update.
+    """
+    parameters = [tensors[name].requires_grad_() for name in _parameter_names(config)]
+    optimizer = torch.optim.Adam(
+        parameters, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=True
+    )
+
+    def step(waveform: Tensor, target: Tensor, blend: Tensor | None) -> float:
+        output = run_model(config, tensors, waveform, training=True, mixup_lambda=blend, dropout=dropout)
+        goal = target if blend is None else mixup(target, blend)
         loss = F.binary_cross_entropy(output["clipwise"].clamp(0, 1), goal)
-        losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        if step == 0:
-            gradients = {name: _array(x.grad) for name, x in parameters.items() if x.grad is not None}
-            statistics = {name: _array(x) for name, x in tensors.items() if name.endswith(_STATISTICS)}
         optimizer.step()
-    return Trained(losses, gradients, statistics, {name: _array(x) for name, x in tensors.items()})
+        return loss.item()
+
+    return step
 
 
 def _parameter_names(config: ModelConfig) -> list[str]:

@@ -1,157 +1,101 @@
-"""What the benchmarks share: the peer, the machine, and a fair way to take turns.
-
-Both sides run in turns in one process (or as processes in turns), so that a busy machine disturbs both alike: compare
-the ratio, not the seconds of two different runs.
-"""
+"""What the benchmarks share: options, the weights and clips of the tests, and what has to be installed."""
 
 import argparse
-import dataclasses
 import importlib.util
-import json
-import os
-import platform
-import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from panns_jax.labels import audioset  # noqa: E402
-
 SAMPLE_RATE = 32000
 SECONDS = 10
 
-# The threads of either side spin for a while after their work, which the other side would have to wait for.
-_REST = 0.05
-
-PACKAGES = ("panns_jax", "jax", "jaxlib", "flax", "torch", "torchlibrosa", "panns-inference", "numpy")
+# Where the name to install differs from the name to import.
+_INSTALLED_AS = {"panns_inference": "panns-inference"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """One line of the table: medians in seconds, and the largest difference between the results."""
-
-    what: str
-    ours: float
-    peer: float
-    difference: float
-    unit: str
-
-    @property
-    def ratio(self) -> float:
-        """How many times as fast as the peer we are."""
-        return self.peer / self.ours
-
-    def __str__(self) -> str:
-        return (
-            f"{self.what:<34} {1000 * self.ours:9.1f} ms {1000 * self.peer:9.1f} ms {self.ratio:6.2f} x"
-            f"   {self.difference:.1e} {self.unit}"
-        )
-
-
-def options(description: str, rounds: int | None = 7) -> argparse.Namespace:
+def parser(description: str, *, rounds: int = 7) -> argparse.ArgumentParser:
     """Reads `--rounds`, of which `rounds` is the default, and `--json`."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=rounds, help="turns of each side, of which the median counts")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    chosen = parser.parse_args()
-    if chosen.rounds is not None and chosen.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    return chosen
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--rounds", type=at_least_one, default=rounds, help="turns of each side (%(default)s)")
+    made.add_argument("--json", type=new_file, metavar="FILE", help="also write the figures to this file")
+    return made
 
 
-def require_peers() -> None:
-    """Ends with the line that installs the peers, where one is missing."""
-    missing = [name for name in ("torch", "torchlibrosa", "panns_inference") if importlib.util.find_spec(name) is None]
-    if missing:
-        sys.exit(
-            f"{', '.join(missing)} not installed: pip install torch torchlibrosa panns-inference librosa matplotlib"
-        )
+def add_no_tune(made: argparse.ArgumentParser) -> None:
+    """Adds `--no-tune`."""
+    made.add_argument("--no-tune", action="store_true", help="leave the memory allocator as it is, for all engines")
 
 
-def peer_home(folder: Path) -> Path:
-    """A home folder in which importing panns_inference finds the labels, which it would download otherwise."""
-    data = folder / "panns_data"
-    data.mkdir(parents=True, exist_ok=True)
-    labels = audioset()
-    lines = [f'{i},{labels.ids[i]},"{labels.names[i]}"' for i in range(len(labels))]
-    (data / "class_labels_indices.csv").write_text("\n".join(["index,mid,display_name", *lines, ""]), encoding="utf-8")
-    return folder
+def tune(options: argparse.Namespace) -> bool:
+    """Sets the allocator, unless told not to: first thing, before any engine starts its threads.
+
+    Returns:
+      Whether it was set.
+    """
+    if options.no_tune:
+        return False
+    import panns_jax
+
+    return bool(panns_jax.tune_process())
 
 
-def peer_models(folder: Path) -> Any:
-    """The module of panns_inference that holds the published models."""
-    os.environ["HOME"] = os.environ["USERPROFILE"] = str(peer_home(folder))
-    import panns_inference.models  # pyright: ignore[reportMissingImports]
-
-    return panns_inference.models
+def installed(*modules: str) -> bool:
+    return not missing(modules)
 
 
-def write_checkpoint(path: Path) -> None:
-    """Writes a Cnn14 as its authors released it, with reproducible random weights."""
+def require(*modules: str) -> None:
+    """Ends with the line that installs what is missing."""
+    if absent := missing(modules):
+        names = [_INSTALLED_AS.get(name, name) for name in absent]
+        print(f"{', '.join(absent)} not installed: pip install {' '.join(names)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def clips(batch: int, seconds: float = SECONDS, sample_rate: int = SAMPLE_RATE) -> "np.ndarray":
+    """(batch, samples) float32 in [-1, 1], the same each time."""
+    from convert.recipe import waveform
+
+    return waveform(batch, round(seconds * sample_rate), sample_rate, 1)
+
+
+def weights(model: str) -> "dict[str, np.ndarray]":
+    """Reproducible random weights under the published names; not to be written to."""
     import recipe  # pyright: ignore[reportMissingImports]
+
+    return recipe.checkpoint(model, 1)
+
+
+def write_checkpoint(weights: "Mapping[str, np.ndarray]", path: Path) -> None:
+    """Writes a checkpoint as the models' authors released theirs."""
+    import numpy as np
     import torch
 
-    weights = {name: torch.from_numpy(np.asarray(array)) for name, array in recipe.checkpoint("Cnn14", 1).items()}
-    torch.save({"iteration": 1, "model": weights}, path)
+    tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in weights.items()}
+    torch.save({"iteration": 1, "model": tensors}, path)
 
 
-def clips(count: int) -> np.ndarray:
-    """(count, 320000) float32: ten seconds each."""
-    import recipe  # pyright: ignore[reportMissingImports]
-
-    return recipe.waveform(count, SECONDS * SAMPLE_RATE, SAMPLE_RATE, 1)
+def missing(modules: Sequence[str]) -> list[str]:
+    """Those that cannot be imported."""
+    return [name for name in modules if importlib.util.find_spec(name) is None]
 
 
-def in_turns(sides: Mapping[str, Callable[[], object]], rounds: int, *, warm_up: int = 2) -> dict[str, float]:
-    """Median seconds of each side; the sides take turns, and who begins changes every round."""
-    for side in sides.values():
-        for _ in range(warm_up):
-            side()
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds):
-        order = list(sides)[:: 1 if turn % 2 else -1]
-        for name in order:
-            time.sleep(_REST)
-            begun = time.perf_counter()
-            sides[name]()
-            taken[name].append(time.perf_counter() - begun)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+def new_file(text: str) -> Path:
+    """An option's file to write, whose folder is there: better told now than after the measurement."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
 
 
-def print_header(title: str) -> None:
-    """Prints the machine and the columns."""
-    print(f"{title}\n{processor()}, {os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}")
-    print(", ".join(f"{name} {number}" for name, number in versions().items()))
-    print(f"{'':<34} {'panns_jax':>12} {'PyTorch':>12} {'ratio':>8}   largest difference", flush=True)
-
-
-def write_json(path: Path | None, rows: list[Comparison]) -> None:
-    """Writes the figures and what they were taken on, where a file is named."""
-    if path is None:
-        return
-    machine = {"processor": processor(), "cores": os.cpu_count(), "platform": platform.platform()}
-    figures = [{**dataclasses.asdict(row), "ratio": row.ratio} for row in rows]
-    path.write_text(json.dumps({"machine": machine, "versions": versions(), "figures": figures}, indent=2) + "\n")
-
-
-def processor() -> str:
-    """The processor's name as it calls itself."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that matter."""
-    return {name: version(name) for name in PACKAGES}
+def at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number

@@ -270,6 +270,19 @@ def test_evaluation_leaves_the_statistics_alone_and_training_does_not():
     }
 
 
+@pytest.mark.parametrize("name", list(SMALL))
+def test_activations_in_place_change_neither_outputs_nor_the_waveform(name: str):
+    config = SMALL[name]
+    tensors = as_tensors(state_dict(config, 1), config)
+    waveform = torch.tensor(recipe.waveform(2, 4000, config.sample_rate, 1))
+    given = waveform.clone()
+    in_place = run_model(config, tensors, waveform)
+    assert torch.equal(waveform, given)
+    kept = run_model(config, tensors, waveform, outputs={})  # layers' outputs are not to be overwritten then
+    assert in_place.keys() == kept.keys()
+    assert all(torch.equal(in_place[field], kept[field]) for field in kept)
+
+
 def test_a_family_that_torch_does_not_know_is_told():
     with pytest.raises(NoCounterpart, match="int"):
         run_body(3, Layers(weights={}), Features(torch.zeros(1, 10), None))
