@@ -2,7 +2,8 @@
 
 XLA's CPU code takes up to nine times as long as these for the gradient by the weights, and two to four times as long
 for the gradient by the input. All three are of Winograd's algorithm, y = gather · ((taps · k) ∘ (spread · x)): the
-gradient by x is the same convolution with the taps turned round, and that by k is tapsᵀ · ((gatherᵀ · dy) ∘ (spread · x)).
+gradient by x is the same convolution with the taps turned round, and that by k is
+tapsᵀ · ((gatherᵀ · dy) ∘ (spread · x)).
 """
 
 import functools
