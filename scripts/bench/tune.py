@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import common
 import jax
 import jax.numpy as jnp
+import machine
 import numpy as np
 from jaxtyping import Array
 
@@ -132,7 +133,7 @@ def _fastest(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
 def write(level: str, rows: Iterable[Measured]) -> None:
     """Puts the rows into the table, beside those of other kinds of processor."""
     tables = json.loads(TABLE.read_text(encoding="utf-8"))
-    part = {"processor": common.processor(), "jax": jax.__version__, "rows": choice.rows_as_json(rows)}
+    part = {"processor": machine.processor(), "jax": jax.__version__, "rows": choice.rows_as_json(rows)}
     tables["processors"][level] = part
     lines = json.dumps(tables, indent=1)
     TABLE.write_text(lines + "\n", encoding="utf-8")
