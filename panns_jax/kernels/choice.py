@@ -133,7 +133,8 @@ def read_tables() -> dict[str, list[Measured]]:
 
 
 def _row(row: Mapping[str, Any]) -> Measured:
-    shape = {key: tuple(value) if isinstance(value, list) else value for key, value in row["shape"].items()}
+    sizes = {name: tuple(row["shape"][name]) for name in ("space", "window")}
+    shape: dict[str, Any] = {**row["shape"], **sizes}
     return Measured(ConvShape(**shape), row["milliseconds"])
 
 

@@ -46,7 +46,7 @@ class Winograd:
         if narrow or self.columns is None:
             return narrow and self.columns is None and products(self.rows, shape.window[0]) <= MOST_PRODUCTS
         tiles = zip((self.rows, self.columns), shape.window, strict=True)
-        return shape.window[1] > 1 and all(products(*pair) <= MOST_PRODUCTS for pair in tiles)
+        return shape.window[-1] > 1 and all(products(*pair) <= MOST_PRODUCTS for pair in tiles)
 
     def axes(self, shape: ConvShape) -> tuple[Axis, Axis]:
         """The algorithms for time and for mels."""
