@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import common
-from table import OURS
+from table import OURS, duration
 
 _CLIP = 10
 # Colour, mark and its area. Colour-blind readers tell them apart, too (Okabe's and Ito's palette).
@@ -82,12 +82,13 @@ def _mark(axes: Any, times: Mapping[str, Mapping[str, float]]) -> None:
             axes.scatter(values, places, s=size, color=color, marker=marker, label=engine, zorder=2 + size)
     for place, case in enumerate(cases):
         if OURS in times[case]:
-            text = f"{1000 * times[case][OURS]:.3g} ms"
+            text = duration(times[case][OURS])
             axes.annotate(text, (1.01, place), xycoords=("axes fraction", "data"), va="center", color=_STYLES[OURS][0])
     axes.set_yticks(range(len(cases)), cases)
     axes.set_ylim(len(cases) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.tick_params(axis="x", labelsize=8)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g} ms" if ms < 1000 else f"{ms / 1000:g} s"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="x", color="0.9")
