@@ -20,6 +20,9 @@ _ALLOCATOR = {
     -2: 512 << 20,  # M_TOP_PAD: bytes by which it grows ahead; no memory until they are used
 }
 
+_HUGE_PAGE = 2 << 20
+_MADV_HUGEPAGE = 14  # of Linux's mman.h
+
 _FOLDER = "jax_compilation_cache_dir"
 # JAX's settings beside it: their defaults, and ours. Small programs are kept too: there are few.
 _CACHE = {
@@ -51,8 +54,10 @@ def tune_process() -> Answer:
     """Has the C library keep the memory that is freed, so that each call of a model finds that of the call before.
 
     glibc gives large blocks back to the system, which has to clear every page of them again for the next call. After
-    this the process keeps what it needed most, until it ends. It holds for everything in the
-    process, not for JAX alone. To be called before JAX's first computation, best before anything is imported.
+    this the process keeps what it needed most, until it ends. Where the system has pages of 2 MiB for those who ask
+    (Linux's "madvise"), the heap is made of them; for this, address space as large as half the machine's memory is
+    reserved, which takes no memory. All this holds for everything in the process, not for JAX alone. To be called
+    before JAX's first computation, best before anything is imported.
 
     Where the C library is another one (macOS, Windows, musl), where an allocator was preloaded, where the environment
     sets glibc's (MALLOC_…, GLIBC_TUNABLES), or where JAX has begun, nothing is changed, and a RuntimeWarning says so.
@@ -139,8 +144,48 @@ def _tune() -> Answer:
     library = ctypes.CDLL(None)
     for parameter, value in _ALLOCATOR.items():
         library.mallopt(parameter, value)
+    if _huge_pages_are_for_who_asks() and _address_space_is_free():
+        _ask_for_huge_pages(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     _tuned = True
     return Answer()
+
+
+def _huge_pages_are_for_who_asks() -> bool:
+    return "[madvise]" in _read("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def _address_space_is_free() -> bool:
+    """Whether address space that is reserved is neither limited nor counted as memory."""
+    import resource
+
+    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    return _read("/proc/sys/vm/overcommit_memory").strip() != "2" and all(n == resource.RLIM_INFINITY for n in limits)
+
+
+def _ask_for_huge_pages(size: int) -> None:
+    """Has the heap grow by `size` bytes ahead, and be of huge pages there. A heap that is never trimmed stays so.
+
+    With small pages matrix products wait for the processor to look up where the pages are.
+    """
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    library.free.argtypes, library.free.restype = [ctypes.c_void_p], None
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    block = library.malloc(size)
+    if block is None:
+        return
+    first = -(-block // _HUGE_PAGE) * _HUGE_PAGE
+    library.madvise(first, (block + size - first) // _HUGE_PAGE * _HUGE_PAGE, _MADV_HUGEPAGE)
+    library.free(block)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:  # a system without it
+        return ""
 
 
 def _hindrance() -> str:
