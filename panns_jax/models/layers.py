@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from panns_jax.frontend import Stripes, spec_augment
 from panns_jax.kernels.convolution import convolve
 from panns_jax.kernels.depthwise import depthwise_conv
+from panns_jax.kernels.pooling import largest_of_windows, mean_of_windows
 from panns_jax.kernels.shape import ConvShape
 from panns_jax.kernels.tiles import Tiles
 from panns_jax.models.clips import Clips, Window
@@ -213,14 +214,13 @@ def avg_pool(x: Clips, window: tuple[int, ...]) -> Clips:
         return x
     if isinstance(x.held, Tiles) and window == (2, 2) and x.held.halves:
         return x.through(Window(2, stride=2), x.held.mean_of_2x2())
-    return x.through(Window(window[0], stride=window[0]), nnx.avg_pool(x.values, window, strides=window))
+    return x.through(Window(window[0], stride=window[0]), mean_of_windows(x.values, window))
 
 
 def max_pool(x: Clips, window: int, *, padding: int = 0) -> Clips:
     """Largest value of windows in time that do not overlap, after -infinity was put on both sides `padding` times."""
-    shape = (1, window, 1)
-    pads = ((0, 0), (padding, padding), (0, 0))
-    values = lax.reduce_window(x.own(-jnp.inf), -jnp.inf, lax.max, shape, shape, pads)
+    padded = jnp.pad(x.own(-jnp.inf), ((0, 0), (padding, padding), (0, 0)), constant_values=-jnp.inf)
+    values = largest_of_windows(padded, (window,))
     pooled = x.through(Window(window, stride=window, padding=padding), values)
     # Infinity beyond a clip's end would come back as NaN in gradients, times 0.
     return pooled.map(lambda _: pooled.own())
