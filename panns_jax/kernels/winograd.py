@@ -14,9 +14,12 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from panns_jax.kernels.axis import MOST_PRODUCTS, Axis, cook_toom, products, whole
-from panns_jax.kernels.products import multiply
+from panns_jax.kernels.products import BLOCK, in_blocks, multiply
 from panns_jax.kernels.shape import ConvShape
 from panns_jax.kernels.tiles import Tiles
+
+# Tiles up to which blocks of weights are tried.
+_FEW_TILES = 16
 
 Rows = Float[Array, "tiles channels"]
 
@@ -26,14 +29,20 @@ class Winograd:
     """Tiles of `rows` × `columns` outputs; columns "all" stands for an axis of width 1 or 2 at once.
 
     One dimension is taken for two of which the second has one place.
+
+    Attributes:
+      rows: outputs of a tile in time.
+      columns: outputs of a tile across mels; None for "all".
+      blocks: whether the weights lie in blocks, for images of few tiles.
     """
 
     rows: int
     columns: int | None
+    blocks: bool = False
 
     @property
     def name(self) -> str:
-        return f"winograd {self.rows}x{self.columns or 'all'}"
+        return f"winograd {self.rows}x{self.columns or 'all'}{' in blocks' if self.blocks else ''}"
 
     def suits(self, shape: ConvShape) -> bool:
         # With one input channel the products have nothing to add up.
@@ -42,6 +51,12 @@ class Winograd:
         # Of bfloat16's 8 bits the transforms of larger tiles leave too few.
         if shape.dtype == "bfloat16" and max(self.rows, self.columns or 1) > 2:
             return False
+        if self.blocks and (shape.dtype == "bfloat16" or shape.out_channels % BLOCK):
+            return False
+        return self._divides(shape) and not (self.blocks and self._tiles(shape) > _FEW_TILES)
+
+    def _divides(self, shape: ConvShape) -> bool:
+        """Whether there are algorithms for this tile and this window."""
         narrow = len(shape.window) == 1 or (shape.space[1] <= 2 and shape.window[1] == 3)
         if narrow or self.columns is None:
             return narrow and self.columns is None and products(self.rows, shape.window[0]) <= MOST_PRODUCTS
@@ -55,6 +70,11 @@ class Winograd:
             return rows, cook_toom(1, 1)
         return rows, whole(shape.space[1]) if self.columns is None else cook_toom(self.columns, shape.window[1])
 
+    def _tiles(self, shape: ConvShape) -> int:
+        height, width = (*shape.space, 1)[:2]
+        rows, columns = self.axes(shape)
+        return shape.batch * rows.tiles(height) * columns.tiles(width)
+
     def growth(self, shape: ConvShape) -> float:
         """Numbers in the transformed weights for each one of the kernel."""
         rows, columns = self.axes(shape)
@@ -63,9 +83,10 @@ class Winograd:
     def transform(
         self, kernel: Float[Array, "*window in_channels out_channels"], shape: ConvShape
     ) -> tuple[Array, ...]:
-        """The kernel as one matrix (in_channels, out_channels) for each product."""
+        """The kernel as one matrix (in_channels, out_channels), or its blocks, for each product."""
         rows, columns = self.axes(shape)
-        return tuple(transformed(_in_two_dimensions(kernel), rows, columns))
+        matrices = transformed(_in_two_dimensions(kernel), rows, columns)
+        return tuple(map(in_blocks, matrices) if self.blocks else matrices)
 
     def __call__(
         self, x: Float[Array, "batch *space in_channels"], weights: tuple[Array, ...], shape: ConvShape
