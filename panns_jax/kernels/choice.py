@@ -21,6 +21,15 @@ from panns_jax.kernels.kernel import DIRECT, KERNELS, Kernel
 from panns_jax.kernels.shape import ConvShape
 
 
+# What a kernel's time depends on, and how much its rank among others does. Of two shapes with the same places, that of
+# fewer and larger images is another one to XLA's loops.
+_SIZES = {"places": 1.0, "in_channels": 1.0, "out_channels": 1.0, "batch": 0.35}
+
+# What a kernel holds takes room in caches, which a measurement of it alone does not show: share of its time for each
+# number that it holds for one of the kernel's.
+_COST_OF_GROWTH = 0.02
+
+
 @dataclasses.dataclass(frozen=True)
 class Measured:
     """One row of the table.
@@ -93,22 +102,23 @@ def _ranked(shape: ConvShape, level: str) -> tuple[Kernel, ...]:
     nearest = min(_table(level), key=lambda row: distance(row.shape, shape), default=None)
     if nearest is None or math.isinf(distance(nearest.shape, shape)):
         return (DIRECT,)
-    times = nearest.milliseconds
-    faster = [
-        name for name in times if name in KERNELS and KERNELS[name].suits(shape) and times[name] < times[DIRECT.name]
-    ]
-    return (*(KERNELS[name] for name in sorted(faster, key=times.__getitem__)), DIRECT)
+    times = {
+        KERNELS[name]: time * (1 + _COST_OF_GROWTH * KERNELS[name].growth(shape))
+        for name, time in nearest.milliseconds.items()
+        if name in KERNELS and KERNELS[name].suits(shape)
+    }
+    faster = [kernel for kernel, time in times.items() if time < times[DIRECT]]
+    return (*sorted(faster, key=times.__getitem__), DIRECT)
 
 
 def distance(one: ConvShape, other: ConvShape) -> float:
-    """How different two shapes are: in factors of two of what a kernel's time depends on.
+    """How different two shapes are: in factors of two of their sizes.
 
     Infinite where not the same kernels can do both.
     """
     if _kind(one) != _kind(other):
         return math.inf
-    sizes = ("places", "in_channels", "out_channels")
-    return sum(abs(math.log2(getattr(one, size) / getattr(other, size))) for size in sizes)
+    return sum(weight * abs(math.log2(getattr(one, size) / getattr(other, size))) for size, weight in _SIZES.items())
 
 
 def _kind(shape: ConvShape) -> tuple[object, ...]:
