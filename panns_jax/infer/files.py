@@ -33,9 +33,9 @@ class SoundFiles:
     """Where released files are downloaded from, in place of their own record: a folder that has them under their names.
     The environment variable PANNS_JAX_MIRROR does the same."""
 
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them. Front end
-    and head always compute in float32."""
+    precision: Literal["float32", "tf32", "bfloat16", "bf16"] = "float32"
+    """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them, bf16 is
+    bfloat16. Front end and head always compute in float32."""
 
     def load(self) -> "Predictor":
         """The model of the options, once it is known that there is something to hear.

@@ -20,22 +20,25 @@ _LONGEST_NAME = 500
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-Precision = Literal["float32", "tf32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16", "bf16"]
 """What a body computes in: float32; float32 with products as fast as the device makes them (TF32 on NVIDIA's GPUs); or
-bfloat16. Front end and head always compute in float32, and weights are float32."""
+bfloat16, for which bf16 is another name. Front end and head always compute in float32, and weights are float32."""
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_SHORT_NAMES: dict[str, Precision] = {"bf16": "bfloat16"}
+
+PRECISIONS: tuple[Precision, ...] = tuple(name for name in get_args(Precision) if name not in _SHORT_NAMES)
 
 
 def require_precision(name: str) -> Precision:
-    """`name`, if there is such a precision.
+    """The precision that `name` stands for: one of `PRECISIONS`.
 
     Raises:
-      InputError: there is none.
+      InputError: there is no such precision.
     """
-    if name not in PRECISIONS:
-        raise InputError(f"there is no precision {name!r}; there are {', '.join(PRECISIONS)}")
-    return name
+    precision = _SHORT_NAMES.get(name, name)
+    if precision not in PRECISIONS:
+        raise InputError(f"there is no precision {name!r}; there are {', '.join(get_args(Precision))}")
+    return precision
 
 
 class Features(NamedTuple):

@@ -27,7 +27,7 @@ class Model(nnx.Module):
 
     Attributes:
       config: the model as data; `sample_rate`, `embedding_dim`, `min_samples` and `labels` are found there.
-      precision: what the body computes in.
+      precision: what the body computes in, one of `PRECISIONS`.
       frozen: whether it learns nothing, as part of another model, and so stays in evaluation mode.
     """
 
@@ -108,14 +108,14 @@ class Model(nnx.Module):
         """Switches what the body computes in, as `train()` and `eval()` switch other things; float32 to begin with.
 
         Args:
-          precision: "float32", "tf32" (float32 whose products are TF32 on GPUs that have it) or "bfloat16". The weights
-            are float32 in any case.
+          precision: "float32", "tf32" (float32 whose products are TF32 on GPUs that have it) or "bfloat16" ("bf16" for
+            short). The weights are float32 in any case.
 
         Raises:
           InputError: there is no such precision.
         """
         self.precision = require_precision(precision)
-        products = lax.Precision.HIGHEST if precision == "float32" else lax.Precision.DEFAULT
+        products = lax.Precision.HIGHEST if self.precision == "float32" else lax.Precision.DEFAULT
         for layer in map(functools.partial(getattr, self), self._body_layers):
             if isinstance(layer, Model):
                 layer.set_precision(precision)

@@ -49,7 +49,7 @@ def load_model(
       mirror: URL of a folder that has the released files under their names, to download from; `PANNS_JAX_MIRROR`, else
         the authors' record on Zenodo, where it is None.
       precision: what the body computes in: "float32", "tf32" (float32 whose products are TF32 on GPUs that have it) or
-        "bfloat16".
+        "bfloat16" ("bf16" for short).
 
     Returns:
       The model in evaluation mode. Weights from a converted file are mapped, not copied: replacing the file is safe,

@@ -63,9 +63,9 @@ class Evaluate:
     mirror: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
     """Where released files are downloaded from, in place of their own record: a folder that has them under their names.
     The environment variable PANNS_JAX_MIRROR does the same."""
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them. Front end
-    and head always compute in float32."""
+    precision: Literal["float32", "tf32", "bfloat16", "bf16"] = "float32"
+    """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them, bf16 is
+    bfloat16. Front end and head always compute in float32."""
     batch_size: int = 32
     """Clips at a time; changes the speed, not the result."""
     workers: int = 0

@@ -13,7 +13,7 @@ from panns_jax.data.sampling import Sampler, make_sampler
 from panns_jax.data.sources import ClipSource
 from panns_jax.errors import InputError, require_extra
 from panns_jax.frontend import FrontendConfig
-from panns_jax.models.config import ModelConfig
+from panns_jax.models.config import ModelConfig, require_precision
 from panns_jax.models.registry import model_config
 from panns_jax.models.transfer import Pretrained
 from panns_jax.train.options import option
@@ -60,6 +60,7 @@ class Experiment:
     def resolved(self) -> dict[str, Any]:
         """The options with nothing left open, and what else decides the weights, ready for JSON."""
         given = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(self.options).items()}
+        given["precision"] = require_precision(self.options.precision)
         frontend = dataclasses.asdict(self.model.frontend)
         return {**given, **frontend, "classes": self.model.num_classes, "training_clips": len(self.train)}
 

@@ -53,9 +53,9 @@ class Train:
     """Save everything at each multiple of this iteration, and at the last."""
     keep_checkpoints: int = 20
     """How many of the newest checkpoints are kept, besides those of every 100,000th iteration; 0 keeps all."""
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them. Weights,
-    front end, head and optimizer are float32 in any case."""
+    precision: Literal["float32", "tf32", "bfloat16", "bf16"] = "float32"
+    """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them, bf16 is
+    bfloat16. Weights, front end, head and optimizer are float32 in any case."""
     sample_rate: int | None = None
     """Samples per second; the model's own by default, like the next five."""
     window_size: int | None = None

@@ -51,8 +51,10 @@ def test_a_body_in_bfloat16_answers_nearly_the_same(main: Any, by_hand: Any, che
     whole = by_hand(sound).clipwise
     differences = [abs(tag["probability"] - whole[tag["index"]]) for tag in record["tags"]]
     assert 1e-6 < max(differences) < 1e-2
+    assert main(*options, "--precision", "bf16").stdout == done.stdout
     refused = main(*options, "--precision", "float16")
-    assert refused.returncode == 2 and "--precision must be one of 'float32', 'tf32', 'bfloat16'" in refused.stderr
+    assert refused.returncode == 2
+    assert "--precision must be one of 'float32', 'tf32', 'bfloat16', 'bf16'" in refused.stderr
 
 
 def test_json_tells_everything_about_every_file(main: Any, by_hand: Any, checkpoint: Path, sound: Path, tmp_path: Path):

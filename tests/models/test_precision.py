@@ -14,7 +14,7 @@ from flax import nnx
 from small_models import SMALL
 from weights import arbitrary
 
-from panns_jax import InputError, load_model
+from panns_jax import InputError, create_transfer, load_model
 from panns_jax.models.config import PRECISIONS, Output, require_precision
 from panns_jax.models.model import Model
 from panns_jax.models.registry import list_models
@@ -110,8 +110,16 @@ def test_a_model_is_loaded_in_the_precision_that_is_asked_for(demo_checkpoint: P
     assert load_model(checkpoint=demo_checkpoint).precision == "float32"
     for precision in PRECISIONS:
         assert load_model(checkpoint=demo_checkpoint, precision=precision).precision == precision
-    with pytest.raises(InputError, match="there is no precision 'float16'; there are float32, tf32, bfloat16"):
+    with pytest.raises(InputError, match="there is no precision 'float16'; there are float32, tf32, bfloat16, bf16"):
         require_precision("float16")
+
+
+def test_bf16_is_bfloat16(demo_checkpoint: Path):
+    model = load_model(checkpoint=demo_checkpoint, precision="bf16")
+    assert model.precision == "bfloat16"
+    assert products(model, "bf16") == products(model, "bfloat16")
+    with_a_new_layer = create_transfer(model, 3, rngs=nnx.Rngs(0))
+    assert with_a_new_layer.precision == "bfloat16"
 
 
 def test_training_in_bfloat16_moves_float32_weights():

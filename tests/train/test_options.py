@@ -146,6 +146,16 @@ def test_a_run_that_would_go_on_with_other_options_is_refused(capsys, tmp_path, 
     assert "--fresh" in said
 
 
+def test_a_run_in_bf16_is_one_in_bfloat16(workspace):
+    from panns_jax.train.experiment import prepare
+
+    short, long = (
+        prepare(parse(f"--workspace={workspace}", *SMALL, f"--precision={name}")) for name in ("bf16", "bfloat16")
+    )
+    assert short.resolved() == long.resolved()
+    assert short.resolved()["precision"] == "bfloat16"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="locks of POSIX")
 def test_a_run_that_another_process_trains_is_left_alone(capsys, tmp_path, make_workspace):
     from panns_jax.train.runs import Run
