@@ -17,6 +17,17 @@ from panns_jax import process
 on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is that of glibc")
 on_posix = pytest.mark.skipif(os.name != "posix", reason="owners and limits of POSIX")
 
+
+def _told(path: str) -> str:
+    return Path(path).read_text() if Path(path).exists() else ""
+
+
+with_huge_pages = pytest.mark.skipif(
+    "[madvise]" not in _told("/sys/kernel/mm/transparent_hugepage/enabled")
+    or _told("/proc/sys/vm/overcommit_memory").strip() == "2",
+    reason="Linux gives huge pages to those who ask for them, and address space to all",
+)
+
 # What the tests give to JAX is a user's own setting here.
 BARE = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
 
@@ -77,6 +88,59 @@ assert panns_jax.tune_process()
 blocks = [bytes(100_000) for _ in range(100)]
 assert kilobytes("VmData") > 512 << 10
 assert kilobytes("VmRSS") - resident < 20 << 10
+"""
+    )
+
+
+HUGE_PAGES = f"""{FAULTS}
+import ctypes, os, sys
+import panns_jax
+
+HALF = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+def mapping_of_a_large_block():
+    size = 128 << 20
+    block = bytearray(size)  # unlike NumPy's arrays, which ask for huge pages themselves
+    address = ctypes.addressof(ctypes.c_char.from_buffer(block)) + size // 2
+    with open("/proc/self/smaps") as smaps:
+        for line in smaps:
+            name, *values = line.split()
+            if "-" in name:
+                first, end = (int(n, 16) for n in name.split("-"))
+            elif first <= address < end:
+                yield name, values
+"""
+
+
+@on_glibc
+@with_huge_pages
+def test_large_blocks_of_a_tuned_process_lie_on_huge_pages():
+    child(
+        f"""{HUGE_PAGES}
+assert "hg" not in dict(mapping_of_a_large_block())["VmFlags:"]
+assert panns_jax.tune_process()
+assert kilobytes("VmData") << 10 > HALF
+assert kilobytes("VmRSS") << 10 < HALF
+found = dict(mapping_of_a_large_block())
+assert "hg" in found["VmFlags:"]
+assert int(found["AnonHugePages:"][0]) > 0
+"""
+    )
+
+
+@on_glibc
+@with_huge_pages
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_where_address_space_is_limited_none_is_reserved(limit: str):
+    child(
+        f"""{HUGE_PAGES}
+_, hard = resource.getrlimit(resource.{limit})
+resource.setrlimit(resource.{limit}, (2 * HALF, hard))  # there would be room
+assert panns_jax.tune_process()
+assert kilobytes("VmData") << 10 < HALF
+assert "hg" not in dict(mapping_of_a_large_block())["VmFlags:"]
+faults()
+assert faults() < 100, "it is not tuned"
 """
     )
 
