@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import common
+import errors
 import machine
 import numpy as np
 import pytest
+import tolerances
 from cases import DEFAULT_CASES, Case, aims, parse_case
 from engines import chosen_engines, disagreements, make_parser
 from figure import per_clip
@@ -268,3 +270,24 @@ def test_engines_are_compared_and_a_model_that_is_none_is_told(tmp_path: Path):
     done = run("engines.py", "--models", "Cnn15", *engines)
     assert done.returncode == 2
     assert "Cnn15: not among the models" in done.stderr
+
+
+def test_errors_of_kernels_stand_in_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(errors, "SPACES", {8: (12, 6)})
+    monkeypatch.setattr(sys, "argv", ["errors.py", "--kernels", "xla", "winograd 2x2", "winograd 4x4"])
+    errors.main()
+    heading, rule, *lines = capsys.readouterr().out.splitlines()
+    assert heading == "| kernel | weights beside the layer's | 8 channels |"
+    assert rule == "|---|---|---|"
+    cells = {name: (growth, float(error)) for name, growth, error in (line[2:-2].split(" | ") for line in lines)}
+    growths = {name: growth for name, (growth, _) in cells.items()}
+    assert growths == {
+        "xla": "none",
+        "winograd 2x2": "× 1.8",
+        "winograd 4x4": "× 4.0",
+        "xla, bfloat16": "none",
+        "winograd 2x2, bfloat16": "× 1.8",
+    }
+    assert 0 < cells["xla"][1] < tolerances.KERNEL
+    assert cells["xla"][1] < cells["winograd 4x4"][1] < tolerances.KERNELS["winograd 4x4"]
+    assert 1e-3 < cells["winograd 2x2, bfloat16"][1] < tolerances.BFLOAT16_KERNEL
