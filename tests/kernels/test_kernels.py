@@ -64,6 +64,11 @@ def convolved(kernel: Kernel, shape: ConvShape, x: np.ndarray, weights: np.ndarr
     return y.whole() if isinstance(y, Tiles) else y
 
 
+def tolerance(name: str) -> float:
+    """How weights lie changes nothing of the algorithm."""
+    return tolerances.KERNELS.get(name.removesuffix(" in blocks"), tolerances.KERNEL)
+
+
 @settings(max_examples=30, deadline=None)
 @given(sizes=sizes(), data=st.data())
 def test_every_kernel_that_suits_a_shape_convolves(sizes: dict[str, Any], data: st.DataObject):
@@ -75,7 +80,7 @@ def test_every_kernel_that_suits_a_shape_convolves(sizes: dict[str, Any], data: 
     assert y.shape == expected.shape
     assert y.dtype == jnp.float32
     scale = np.abs(expected).max(initial=1)
-    np.testing.assert_allclose(y, expected, atol=tolerances.KERNELS.get(kernel.name, tolerances.KERNEL) * scale)
+    np.testing.assert_allclose(y, expected, atol=tolerance(kernel.name) * scale)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -85,6 +90,8 @@ def test_every_kernel_suits_something(name: str):
         ConvShape(1, (9, 7), 1, 4, (3, 3), padding=1),
         ConvShape(1, (9, 2), 3, 4, (3, 3), padding=1),
         ConvShape(1, (9,), 3, 4, (1,)),
+        ConvShape(1, (8, 8), 3, 64, (3, 3), padding=1),
+        ConvShape(1, (9, 2), 3, 64, (3, 3), padding=1),
     )
     assert any(KERNELS[name].suits(shape) for shape in examples)
 
@@ -92,11 +99,13 @@ def test_every_kernel_suits_something(name: str):
 @pytest.mark.parametrize("name", [name for name in KERNELS if name.startswith("winograd")])
 def test_the_error_of_a_tile_size_is_what_is_documented(name: str):
     kernel = KERNELS[name]
-    shape = ConvShape(2, (48, 2 if name.endswith("all") else 24), 96, 32, (3, 3), padding=1)
+    spaces = ((48, 24), (48, 2), (8, 8), (16, 2))  # the last two of few tiles
+    shapes = (ConvShape(2 if space[0] == 48 else 1, space, 96, 64, (3, 3), padding=1) for space in spaces)
+    shape = next(filter(kernel.suits, shapes))
     x, weights = values(shape)
     expected = in_float64(shape, x, weights)
     error = np.abs(np.asarray(convolved(kernel, shape, x, weights)) - expected).max() / np.abs(expected).max()
-    assert error < tolerances.KERNELS.get(name, tolerances.KERNEL) / 3
+    assert error < tolerance(name) / 3
 
 
 @pytest.mark.parametrize("name", ["product", "columns", "winograd 2x2", "winograd 1xall", "winograd 2xall"])
