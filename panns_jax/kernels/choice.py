@@ -20,7 +20,6 @@ from panns_jax.kernels import processor
 from panns_jax.kernels.kernel import DIRECT, KERNELS, Kernel
 from panns_jax.kernels.shape import ConvShape
 
-
 # What a kernel's time depends on, and how much its rank among others does. Of two shapes with the same places, that of
 # fewer and larger images is another one to XLA's loops.
 _SIZES = {"places": 1.0, "in_channels": 1.0, "out_channels": 1.0, "batch": 0.35}
@@ -138,7 +137,7 @@ def _table(level: str) -> tuple[Measured, ...]:
 
 def read_tables() -> dict[str, list[Measured]]:
     """All rows, by kind of processor."""
-    text = files(__package__).joinpath("choices.json").read_text(encoding="utf-8")
+    text = files("panns_jax.kernels").joinpath("choices.json").read_text(encoding="utf-8")
     return {name: [_row(row) for row in table["rows"]] for name, table in json.loads(text)["processors"].items()}
 
 

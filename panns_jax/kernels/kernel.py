@@ -48,8 +48,7 @@ _NARROW = [Winograd(rows, None) for rows in (1, 2, 4, 6)]
 _FOR_FEW_TILES = [Winograd(*tile, blocks=True) for tile in ((2, 2), (2, 4), (4, 2), (4, 4), (1, None), (2, None))]
 
 KERNELS: dict[str, Kernel] = {
-    kernel.name: kernel
-    for kernel in (DIRECT, Pointwise(), Shifted(), Columns(), *_WINOGRAD, *_NARROW, *_FOR_FEW_TILES)
+    kernel.name: kernel for kernel in (DIRECT, Pointwise(), Shifted(), Columns(), *_WINOGRAD, *_NARROW, *_FOR_FEW_TILES)
 }
 
 

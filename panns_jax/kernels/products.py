@@ -1,9 +1,10 @@
 """Matrix products for kernels."""
 
+import functools
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
-
 
 # Columns of a block of weights: four of the widest registers.
 BLOCK = 64
@@ -19,17 +20,12 @@ def multiply(
     """
     if weights.dtype == jnp.bfloat16:
         rows = rows.astype(jnp.bfloat16)
-    blocks = weights.shape[:-2]
-    rows = jnp.broadcast_to(rows, (*blocks, *rows.shape))
-    axis = len(blocks)
-    y = lax.dot_general(
-        rows,
-        weights,
-        (((axis + 1,), (axis,)), (tuple(range(axis)),) * 2),
-        precision=lax.Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
-    )
-    return jnp.moveaxis(y, 0, 1).reshape(y.shape[1], -1) if blocks else y
+    product = functools.partial(lax.dot_general, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
+    if weights.ndim == 2:
+        return product(rows, weights, (((1,), (0,)), ((), ())))
+    repeated = jnp.broadcast_to(rows, (weights.shape[0], *rows.shape))
+    y = product(repeated, weights, (((2,), (1,)), ((0,), (0,))))
+    return jnp.moveaxis(y, 0, 1).reshape(y.shape[1], -1)
 
 
 def in_blocks(weights: Float[Array, "inputs outputs"]) -> Float[Array, "blocks inputs columns"]:
