@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import jax.numpy as jnp
 from jax import lax
@@ -14,6 +15,9 @@ _LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
 
 # Places of an image up to which the inputs of each are worth being put side by side.
 _FEW = 8192
+
+# Taps up to which a sum of shifted inputs is tried.
+_FEW_TAPS = 32
 
 
 def xla_convolution(
@@ -62,12 +66,12 @@ class Direct:
 
 @dataclasses.dataclass(frozen=True)
 class Shifted:
-    """A sum of shifted inputs times numbers, for one input channel: a matrix product would have nothing to add up."""
+    """A sum of shifted inputs times numbers, for one input channel: a matrix product would have little to add up."""
 
     name: str = "shifted"
 
     def suits(self, shape: ConvShape) -> bool:
-        return shape.keeps_size and shape.in_channels == 1 and len(shape.window) == 2
+        return shape.in_channels == 1 and shape.dilation == 1 and math.prod(shape.window) <= _FEW_TAPS
 
     def growth(self, shape: ConvShape) -> float:
         return 0.0
@@ -77,14 +81,8 @@ class Shifted:
 
     def __call__(self, x: Array, weights: tuple[Array, ...], shape: ConvShape) -> Array:
         (kernel,) = weights
-        height, width = shape.space
-        pads = ((0, 0), *((size // 2, size // 2) for size in shape.window), (0, 0))
-        padded = lax.optimization_barrier(jnp.pad(x, pads))
-        terms = (
-            padded[:, i : i + height, j : j + width] * kernel[i, j, 0].astype(x.dtype)
-            for i in range(shape.window[0])
-            for j in range(shape.window[1])
-        )
+        factors = kernel.reshape(-1, shape.out_channels).astype(x.dtype)
+        terms = (view * factor for view, factor in zip(_views(x, shape), factors, strict=True))
         return sum(terms, start=jnp.zeros((), x.dtype))
 
 
@@ -112,12 +110,13 @@ class Pointwise:
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """One matrix product over all taps: each place's inputs side by side; for images of few places."""
+    """One matrix product over all taps: each place's inputs side by side; for few places, or one channel."""
 
     name: str = "columns"
 
     def suits(self, shape: ConvShape) -> bool:
-        return shape.dilation == 1 and not shape.pointwise and shape.places <= _FEW
+        few = shape.places <= _FEW or shape.in_channels == 1
+        return shape.dilation == 1 and not shape.pointwise and few
 
     def growth(self, shape: ConvShape) -> float:
         return 0.0
@@ -127,14 +126,20 @@ class Columns:
 
     def __call__(self, x: Array, weights: tuple[Array, ...], shape: ConvShape) -> Array:
         (kernel,) = weights
-        padded = jnp.pad(x, ((0, 0), *(((shape.padding,) * 2,) * len(shape.window)), (0, 0)))
-        spans = [(size - taps) // shape.stride + 1 for size, taps in zip(padded.shape[1:-1], shape.window, strict=True)]
+        views = _views(x, shape)
+        matrix = lax.optimization_barrier(jnp.concatenate(views, axis=-1))
+        y = multiply(matrix.reshape(-1, matrix.shape[-1]), kernel.reshape(-1, shape.out_channels).astype(x.dtype))
+        return y.reshape(*views[0].shape[:-1], shape.out_channels).astype(x.dtype)
 
-        def _steps(first: int, count: int) -> slice:
-            return slice(first, first + shape.stride * (count - 1) + 1, shape.stride)
 
-        taps = list(itertools.product(*map(range, shape.window)))
-        views = [padded[(slice(None), *map(_steps, tap, spans))] for tap in taps]
-        matrix = lax.optimization_barrier(jnp.concatenate(views, axis=-1).reshape(-1, len(taps) * shape.in_channels))
-        y = multiply(matrix, kernel.reshape(-1, shape.out_channels).astype(x.dtype))
-        return y.reshape(x.shape[0], *spans, shape.out_channels).astype(x.dtype)
+def _views(x: Float[Array, "batch *space channels"], shape: ConvShape) -> list[Float[Array, "batch *other channels"]]:
+    """What each tap of the window is multiplied by."""
+    padded = jnp.pad(x, ((0, 0), *((shape.padding,) * 2 for _ in shape.window), (0, 0)))
+    sizes = zip(padded.shape[1:-1], shape.window, strict=True)
+    counts = [(size - taps) // shape.stride + 1 for size, taps in sizes]
+
+    def steps(first: int, count: int) -> slice:
+        return slice(first, first + shape.stride * (count - 1) + 1, shape.stride)
+
+    taps = itertools.product(*map(range, shape.window))
+    return [padded[(slice(None), *map(steps, tap, counts))] for tap in taps]
