@@ -33,8 +33,8 @@ class ConvShape:
     @property
     def keeps_size(self) -> bool:
         """Whether the result is as long and as wide as the input, each place in the middle of what it sees."""
-        centred = all(size % 2 == 1 and self.padding == size // 2 for size in self.window)
-        return centred and self.stride == 1 and self.dilation == 1
+        centred = all(size % 2 == 1 and self.padding == self.dilation * (size // 2) for size in self.window)
+        return centred and self.stride == 1
 
     @property
     def pointwise(self) -> bool:

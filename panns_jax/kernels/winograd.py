@@ -28,7 +28,7 @@ Rows = Float[Array, "tiles channels"]
 class Winograd:
     """Tiles of `rows` × `columns` outputs; columns "all" stands for an axis of width 1 or 2 at once.
 
-    One dimension is taken for two of which the second has one place.
+    One dimension is taken for two: beside each place lie those that a dilated window steps over.
 
     Attributes:
       rows: outputs of a tile in time.
@@ -47,6 +47,8 @@ class Winograd:
     def suits(self, shape: ConvShape) -> bool:
         # With one input channel the products have nothing to add up.
         if not shape.keeps_size or shape.window[0] == 1 or shape.in_channels == 1:
+            return False
+        if shape.dilation > 1 and len(shape.window) > 1:
             return False
         # Of bfloat16's 8 bits the transforms of larger tiles leave too few.
         if shape.dtype == "bfloat16" and max(self.rows, self.columns or 1) > 2:
@@ -71,7 +73,7 @@ class Winograd:
         return rows, whole(shape.space[1]) if self.columns is None else cook_toom(self.columns, shape.window[1])
 
     def _tiles(self, shape: ConvShape) -> int:
-        height, width = (*shape.space, 1)[:2]
+        height, width = shape.space if len(shape.space) == 2 else (-(-shape.space[0] // shape.dilation), shape.dilation)
         rows, columns = self.axes(shape)
         return shape.batch * rows.tiles(height) * columns.tiles(width)
 
@@ -92,12 +94,12 @@ class Winograd:
         self, x: Float[Array, "batch *space in_channels"], weights: tuple[Array, ...], shape: ConvShape
     ) -> Tiles | Array:
         rows, columns = self.axes(shape)
-        image = (x if x.ndim == 4 else x[:, :, None]).astype(jnp.float32)
+        image = (x if x.ndim == 4 else _beside(x, shape.dilation)).astype(jnp.float32)
         inputs = spread(image, rows, columns)
         results = [multiply(v, u) for v, u in zip(inputs, weights, strict=True)]
         tiles = gather(results, rows, columns, (image.shape[0], image.shape[1], image.shape[2]))
         tiles = tiles.map(lambda piece: piece.astype(x.dtype))
-        return tiles if x.ndim == 4 else tiles.whole()[:, :, 0]
+        return tiles if x.ndim == 4 else tiles.whole().reshape(x.shape[0], -1, shape.out_channels)[:, : x.shape[1]]
 
 
 def transformed(kernel: Float[Array, "height width inputs outputs"], rows: Axis, columns: Axis) -> list[Array]:
@@ -140,6 +142,13 @@ def _pads(axis: Axis, size: int) -> tuple[int, int]:
 def every(x: Array, dimension: int, first: int, step: int, count: int) -> Array:
     """`count` places of a dimension, from `first` on, `step` apart."""
     return lax.slice_in_dim(x, first, first + step * (count - 1) + 1, step, dimension)
+
+
+def _beside(x: Float[Array, "batch time channels"], dilation: int) -> Float[Array, "batch rows dilation channels"]:
+    """As many places of time side by side as a dilated window steps."""
+    batch, time, channels = x.shape
+    rows = -(-time // dilation)
+    return jnp.pad(x, ((0, 0), (0, rows * dilation - time), (0, 0))).reshape(batch, rows, dilation, channels)
 
 
 def _in_two_dimensions(kernel: Array) -> Array:

@@ -25,8 +25,9 @@ def sizes(draw: st.DrawFn) -> dict[str, Any]:
     dimensions = draw(st.sampled_from((1, 2)))
     taps = draw(st.sampled_from((1, 3, 5)))
     keeps = draw(st.booleans())
-    stride, dilation = (1, 1) if keeps else draw(st.sampled_from(((1, 1), (2, 1), (5, 1), (1, 2), (2, 3))))
-    padding = taps // 2 if keeps else draw(st.integers(0, 2))
+    steps = ((1, 1), (1, 2), (1, 4)) if keeps else ((1, 1), (2, 1), (5, 1), (1, 2), (2, 3))
+    stride, dilation = draw(st.sampled_from(steps))
+    padding = dilation * (taps // 2) if keeps else draw(st.integers(0, 2))
     least = 1 if keeps else dilation * (taps - 1) + 1
     return {
         "batch": draw(st.integers(1, 3)),
