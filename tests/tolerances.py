@@ -79,6 +79,10 @@ FLOAT64_LATER_STEPS = 1e-8
 # the clip alone. Sums of other lengths are done in another order; measured at most 3e-6.
 IN_A_BATCH = 1e-5
 
+# Absolute on probabilities, relative to the largest value of other outputs: a prepared model against the model. Other
+# kernels round otherwise, and normalisation is multiplied into the weights; measured at most 1e-6.
+PREPARED = 1e-5
+
 # Absolute, probabilities of a body in bfloat16 (8 bits) against float32, worst and mean, on recipe weights, which are
 # badly conditioned; measured at most 1.1e-2 and 1.5e-3.
 BFLOAT16 = 6e-2

@@ -28,10 +28,11 @@ class Affine(NamedTuple):
     shift: Float[Array, " channels"] | None
 
     @classmethod
-    def of(cls, layer: BatchNorm) -> "Affine":
-        """Normalisation by the running statistics."""
+    def of(cls, layer: BatchNorm, bias: Float[Array, " channels"] | None = None) -> "Affine":
+        """Normalisation by the running statistics, of values to which `bias` is yet to be added."""
         scale = layer.scale[...] * lax.rsqrt(layer.var[...] + layer.epsilon)
-        return cls(scale, layer.bias[...] - layer.mean[...] * scale)
+        mean = layer.mean[...] if bias is None else layer.mean[...] - bias
+        return cls(scale, layer.bias[...] - mean * scale)
 
     def __call__(self, x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *space channels"]:
         """Applies it in float32; the result has the type of `x`."""

@@ -71,14 +71,14 @@ class PreparedModel:
             )
         convs, norms = dict(layers_of(self._model, Conv)), dict(layers_of(self._model, BatchNorm))
         follows = normalised_convolutions(self._model, self.config.min_samples)
-        affines = {path: Affine.of(norm) for path, norm in norms.items()}
+        followed = {path: norms[follows[path]] if path in follows else None for path in convs}
         self._own = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         self._weights = TransformedWeights(
             {path: conv.kernel[...] for path, conv in convs.items()},
-            {path: affines[follows[path]] if path in follows else _bias(conv) for path, conv in convs.items()},
+            {path: _afterwards(conv, followed[path]) for path, conv in convs.items()},
             limit=(MOST - 1) * self._own if memory == "fast" else 0,
         )
-        self._norms = {path: affines[path] for path in norms if path not in follows.values()}
+        self._norms = {path: Affine.of(norm) for path, norm in norms.items() if path not in follows.values()}
         replaced = {*convs, *norms}
         leaves = nnx.to_flat_state(state)
         self._rest = [(path, leaf) for path, leaf in leaves if path[:-1] not in replaced]
@@ -142,8 +142,10 @@ def _prepared(layer: Conv, choice: Choice, weights: tuple[Array, ...], affine: A
     return convolved
 
 
-def _bias(conv: Conv) -> Affine:
-    return Affine(None, None if conv.bias is None else conv.bias[...])
+def _afterwards(conv: Conv, norm: BatchNorm | None) -> Affine:
+    """The bias of a convolution, and the normalisation that follows it."""
+    bias = None if conv.bias is None else conv.bias[...]
+    return Affine(None, bias) if norm is None else Affine.of(norm, bias)
 
 
 def _in_evaluation(model: Model) -> Model:

@@ -60,8 +60,10 @@ class TransformedWeights:
             return (self._kernels[path],), affine
         key = (path, choice.kernel.name)
         if key not in self._kept:
-            scaled = self._kernels[path] if affine.scale is None else self._kernels[path] * affine.scale
-            self._kept[key] = choice.transform(scaled)
+            # Now, also where the caller's own function is being compiled: what is kept must outlive that.
+            with jax.ensure_compile_time_eval():
+                scaled = self._kernels[path] if affine.scale is None else self._kernels[path] * affine.scale
+                self._kept[key] = choice.transform(scaled)
         return self._kept[key], Affine(None, affine.shift)
 
 

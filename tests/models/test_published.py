@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import recipe
 import tolerances
+from extremes import extremes
 from flax import nnx
 from jaxtyping import Array
 
+import panns_jax
 from panns_jax.frontend import log_mel, power_spectrogram
 from panns_jax.models.abstract import abstract_model
 from panns_jax.models.clips import Clips
@@ -163,6 +165,41 @@ def test_outputs_and_every_layer_are_as_published(name: str, seconds: str, publi
     figures = json.loads((FIGURES / f"{name}.layers.json").read_text())
     check_layers(name, layers, figures[seconds], f"{name} at {seconds} s")
     golden = recipe.golden(f"published/{name}.npz")
+    check_output(output, golden, seconds, model)
+
+
+PREPARED_QUICKLY = ("Cnn6", "MobileNetV1")
+
+
+def prepared_and_length() -> Iterator[Any]:
+    for name in PUBLISHED:
+        for i, seconds in enumerate(lengths(name)):
+            quick = i == 0 and name in PREPARED_QUICKLY
+            yield pytest.param(name, seconds, marks=[] if quick else [pytest.mark.long])
+
+
+@pytest.mark.parametrize(("name", "seconds"), list(prepared_and_length()))
+def test_a_prepared_model_answers_as_published(name: str, seconds: str, published_model: Callable[[str], Model]):
+    model = published_model(name)
+    rate = model.config.sample_rate
+    ready = panns_jax.prepare(model)
+    output = ready(recipe.waveform(2, round(float(seconds) * rate), rate, 1))
+    check_output(output, recipe.golden(f"published/{name}.npz"), seconds, model)
+    own = sum(leaf.nbytes for leaf in jax.tree.leaves(nnx.state(model)))
+    assert own <= ready.nbytes <= 3 * own
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_prepared_model_answers_extreme_sounds_as_the_model_does(name: str, published_model: Callable[[str], Model]):
+    model = published_model(name)
+    sounds = extremes(2 * model.config.sample_rate, model.config.sample_rate)
+    expected = nnx.jit(lambda model, waveform: model(waveform).clipwise)(model, sounds)
+    answer = panns_jax.prepare(model)(sounds).clipwise
+    np.testing.assert_allclose(answer, expected, atol=tolerances.CLIPWISE, rtol=0)
+
+
+def check_output(output: Output, golden: dict[str, np.ndarray], seconds: str, model: Model) -> None:
     clipwise = golden[f"{seconds}s_clipwise_output"]
     np.testing.assert_allclose(output.clipwise, clipwise, atol=tolerances.CLIPWISE, rtol=0)
     if f"{seconds}s_embedding" in golden:
