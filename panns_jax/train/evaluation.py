@@ -15,6 +15,8 @@ from panns_jax.train.metrics import Scores, score
 from panns_jax.train.report import REPORTS, class_rows
 
 if TYPE_CHECKING:
+    from panns_jax.data.sources import ClipSource
+    from panns_jax.infer.prepared import PreparedModel
     from panns_jax.models.model import Model
 
 Predict = Callable[[np.ndarray], Any]
@@ -120,7 +122,32 @@ class Evaluate:
         batches = evaluation_batches(source, batch_size=self.batch_size, workers=self.workers)
         with progress_bar("clips") as bar, batches:
             task = bar.add_task("scoring", total=len(source), note="")
-            return model, evaluate(predictor(model), batches, advance=lambda clips: bar.advance(task, clips))
+            predict = fastest_predictor(model, source, self.batch_size)
+            return model, evaluate(predict, batches, advance=lambda clips: bar.advance(task, clips))
+
+
+def fastest_predictor(model: "Model", source: "ClipSource", batch_size: int) -> Predict:
+    """The forward pass for all clips of a source: of the prepared model where there are enough for that to repay."""
+    from panns_jax.infer.predict import LONGEST, REPAYS, prepared_where_faster
+
+    seconds = source.samples / source.sample_rate
+    often = seconds * len(source) >= REPAYS
+    prepared = prepared_where_faster(model) if often and seconds <= LONGEST else None
+    if prepared is None:
+        return predictor(model)
+    rows = max(n for n in range(1, int(LONGEST / seconds) + 1) if batch_size % n == 0)
+    return prepared_predictor(prepared, rows)
+
+
+def prepared_predictor(model: "PreparedModel", rows: int) -> Predict:
+    """The forward pass of a prepared model, `rows` clips at a time, of which a batch holds a multiple."""
+    from panns_jax.data.pipeline import to_float
+
+    def predict(waveform: np.ndarray) -> np.ndarray:
+        parts = np.split(waveform, len(waveform) // rows)
+        return np.concatenate([np.asarray(model(to_float(part)).clipwise) for part in parts])
+
+    return predict
 
 
 def predictor(model: "Model") -> Predict:

@@ -21,13 +21,15 @@ from panns_jax.cli import main
 from panns_jax.data.index import read_index
 from panns_jax.data.sources import ClipSource
 from panns_jax.errors import InputError
+from panns_jax.infer import predict
+from panns_jax.infer.prepared import PreparedModel, prepare
 from panns_jax.labels import numbered
-from panns_jax.models.config import ModelConfig
+from panns_jax.models.config import ModelConfig, Output
 from panns_jax.models.model import Model
 from panns_jax.models.registry import model_config
 from panns_jax.pretrained.training import read_training_checkpoint
 from panns_jax.train.checkpoints import Checkpoints
-from panns_jax.train.evaluation import evaluate
+from panns_jax.train.evaluation import evaluate, predictor, prepared_predictor
 from panns_jax.train.metrics import score
 from panns_jax.train.optimizer import make_optimizer
 from panns_jax.train.report import REPORTS, class_rows
@@ -223,6 +225,63 @@ def test_the_command_prints_what_the_model_scores(capsys, run, workspace, config
     text = evaluated(capsys, *given).splitlines()
     assert text[0].split() == ["class", "AP", "chance", "AUC", "d'", "clips"]
     assert f"mAP {want.mean_average_precision:.3f}" in text
+
+
+@pytest.fixture
+def by_prepared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shape of each batch that a prepared model heard."""
+    heard: list[tuple[int, ...]] = []
+    call = PreparedModel.__call__
+
+    def watched(self: PreparedModel, waveform: jax.Array) -> Output:
+        heard.append(waveform.shape)
+        return call(self, waveform)
+
+    monkeypatch.setattr(PreparedModel, "__call__", watched)
+    return heard
+
+
+def test_many_clips_are_scored_by_the_prepared_model_which_says_the_same(
+    capsys, run, workspace, by_prepared, monkeypatch
+):
+    index = workspace / "hdf5s" / "indexes" / "eval.h5"
+    given = ("--checkpoint", run / "5", "--index", index, "--format", "json", "--batch-size", 8)
+    plain = json.loads(evaluated(capsys, *given))
+    assert by_prepared == []  # 21 clips of half a second would not repay
+
+    monkeypatch.setattr(predict, "REPAYS", 10.5)
+    monkeypatch.setattr(predict, "LONGEST", 3.4)  # six clips at a time, of which a batch holds no whole number
+    told = json.loads(evaluated(capsys, *given))
+    assert by_prepared == [(4, 4000)] * 6
+    assert told["mAP"] == pytest.approx(plain["mAP"], abs=1e-6)
+    assert told["mAUC"] == pytest.approx(plain["mAUC"], abs=1e-6)
+
+    by_prepared.clear()
+    monkeypatch.setattr(predict, "REPAYS", 10.6)
+    evaluated(capsys, *given)
+    monkeypatch.setattr(predict, "REPAYS", 0.0)
+    monkeypatch.setattr(predict, "LONGEST", 0.4)  # one clip alone would take too much memory
+    evaluated(capsys, *given)
+    monkeypatch.setattr(predict, "LONGEST", 60.0)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    evaluated(capsys, *given)
+    assert by_prepared == []
+
+
+def test_a_prepared_model_predicts_what_the_model_does_from_whole_numbers_too(config, state, workspace):
+    model = nnx.merge(architecture(config), state.params, state.batch_stats)
+    source = ClipSource(read_index(workspace / "hdf5s" / "indexes" / "eval.h5"), 8000)
+    waveform = source.waveforms(np.arange(8))
+    assert waveform.dtype == np.int16
+    ready = prepared_predictor(prepare(model), 2)
+    np.testing.assert_allclose(ready(waveform), predictor(model)(waveform), atol=1e-6)
+
+
+def test_evaluations_during_training_prepare_nothing(tmp_path, make_workspace, train_here, by_prepared, monkeypatch):
+    monkeypatch.setattr(predict, "REPAYS", 0.0)
+    told = train_here(make_workspace(tmp_path), "--early-stop", "1", "--evaluate-every", "1")
+    assert "iteration 1: bal_mAP" in told
+    assert by_prepared == []  # the weights change each time
 
 
 def test_the_scores_can_go_to_a_file(capsys, run, workspace, tmp_path):
