@@ -1,7 +1,7 @@
 """What of a model can be computed once: normalisations as scale and shift, and which convolution each one follows."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 from flax import nnx
@@ -30,6 +30,7 @@ class Affine(NamedTuple):
     @classmethod
     def of(cls, layer: BatchNorm, bias: Float[Array, " channels"] | None = None) -> "Affine":
         """Normalisation by the running statistics, of values to which `bias` is yet to be added."""
+        assert layer.scale is not None and layer.bias is not None  # ours have both
         scale = layer.scale[...] * lax.rsqrt(layer.var[...] + layer.epsilon)
         mean = layer.mean[...] if bias is None else layer.mean[...] - bias
         return cls(scale, layer.bias[...] - mean * scale)
@@ -46,7 +47,7 @@ def layers_of(model: Model, kind: type) -> Iterator[tuple[Path, Any]]:
     """The layers of a kind, and where in the model they are."""
     for path, module in nnx.iter_modules(model):
         if isinstance(module, kind):
-            yield path, module
+            yield cast(Path, path), module
 
 
 def put(model: Model, path: Path, layer: Callable[[Clips], Clips]) -> None:
