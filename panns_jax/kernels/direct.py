@@ -42,20 +42,24 @@ def xla_convolution(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Direct:
-    """XLA's own convolution."""
-
-    name: str = "xla"
-
-    def suits(self, shape: ConvShape) -> bool:
-        return True
+class _AsItIs:
+    """What kernels have in common that read the layer's own weights."""
 
     def growth(self, shape: ConvShape) -> float:
         return 0.0
 
     def transform(self, kernel: Array, shape: ConvShape) -> tuple[Array, ...]:
         return (kernel,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Direct(_AsItIs):
+    """XLA's own convolution."""
+
+    name: str = "xla"
+
+    def suits(self, shape: ConvShape) -> bool:
+        return True
 
     def __call__(self, x: Array, weights: tuple[Array, ...], shape: ConvShape) -> Array:
         (kernel,) = weights
@@ -65,19 +69,13 @@ class Direct:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shifted:
+class Shifted(_AsItIs):
     """A sum of shifted inputs times numbers, for one input channel: a matrix product would have little to add up."""
 
     name: str = "shifted"
 
     def suits(self, shape: ConvShape) -> bool:
         return shape.in_channels == 1 and shape.dilation == 1 and math.prod(shape.window) <= _FEW_TAPS
-
-    def growth(self, shape: ConvShape) -> float:
-        return 0.0
-
-    def transform(self, kernel: Array, shape: ConvShape) -> tuple[Array, ...]:
-        return (kernel,)
 
     def __call__(self, x: Array, weights: tuple[Array, ...], shape: ConvShape) -> Array:
         (kernel,) = weights
@@ -87,19 +85,13 @@ class Shifted:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pointwise:
+class Pointwise(_AsItIs):
     """A matrix product over the channels, for windows of one place."""
 
     name: str = "product"
 
     def suits(self, shape: ConvShape) -> bool:
         return shape.pointwise
-
-    def growth(self, shape: ConvShape) -> float:
-        return 0.0
-
-    def transform(self, kernel: Array, shape: ConvShape) -> tuple[Array, ...]:
-        return (kernel,)
 
     def __call__(self, x: Array, weights: tuple[Array, ...], shape: ConvShape) -> Array:
         (kernel,) = weights
@@ -109,7 +101,7 @@ class Pointwise:
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class Columns(_AsItIs):
     """One matrix product over all taps: each place's inputs side by side; for few places, or one channel."""
 
     name: str = "columns"
@@ -117,12 +109,6 @@ class Columns:
     def suits(self, shape: ConvShape) -> bool:
         few = shape.places <= _FEW or shape.in_channels == 1
         return shape.dilation == 1 and not shape.pointwise and few
-
-    def growth(self, shape: ConvShape) -> float:
-        return 0.0
-
-    def transform(self, kernel: Array, shape: ConvShape) -> tuple[Array, ...]:
-        return (kernel,)
 
     def __call__(self, x: Array, weights: tuple[Array, ...], shape: ConvShape) -> Array:
         (kernel,) = weights
