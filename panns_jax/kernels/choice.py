@@ -98,6 +98,8 @@ def ranked(shape: ConvShape, *, level: str | None = None) -> tuple[Kernel, ...]:
 
 @functools.cache
 def _ranked(shape: ConvShape, level: str) -> tuple[Kernel, ...]:
+    if shape.places == 0:
+        return (DIRECT,)
     nearest = min(_table(level), key=lambda row: distance(row.shape, shape), default=None)
     if nearest is None or math.isinf(distance(nearest.shape, shape)):
         return (DIRECT,)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -48,8 +49,13 @@ def _views(x: Array, window: tuple[int, ...]) -> Iterator[Array]:
         yield x[(slice(None), *steps)]
 
 
+def _summed(x: Array) -> jnp.dtype:
+    """The type to add up in: float32 at least."""
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
 def _mean_by_views(x: Array, *, window: tuple[int, ...]) -> Array:
-    total = functools.reduce(jnp.add, _views(x.astype(jnp.float32), window))
+    total = functools.reduce(jnp.add, _views(x.astype(_summed(x)), window))
     return (total * (1 / math.prod(window))).astype(x.dtype)
 
 
@@ -59,7 +65,7 @@ def _largest_by_views(x: Array, *, window: tuple[int, ...]) -> Array:
 
 def _mean_by_reduction(x: Array, *, window: tuple[int, ...]) -> Array:
     steps = (1, *window, 1)
-    total = lax.reduce_window(x.astype(jnp.float32), 0.0, lax.add, steps, steps, "VALID")
+    total = lax.reduce_window(x.astype(_summed(x)), np.zeros((), _summed(x)), lax.add, steps, steps, "VALID")
     return (total * (1 / math.prod(window))).astype(x.dtype)
 
 

@@ -65,3 +65,9 @@ def test_infinity_at_a_clips_end_gives_no_gradient_that_is_no_number():
     x = jnp.asarray([[[1.0], [-jnp.inf], [-jnp.inf], [-jnp.inf]]])
     found = jax.grad(lambda x: jnp.where(jnp.isfinite(y := largest_of_windows(x, (2,))), y, 0.0).sum())(x)
     np.testing.assert_array_equal(found[0, :, 0], [1, 0, 0, 0])
+
+
+def test_float64_is_added_up_in_float64():
+    with jax.enable_x64(True):
+        x = jnp.asarray([[[1.0], [1e-12]]], jnp.float64)
+        assert mean_of_windows(x, (2,)).item() == (1 + 1e-12) / 2
