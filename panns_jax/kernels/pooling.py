@@ -7,7 +7,7 @@ place of the window, forward as backward; after a depthwise convolution it even 
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +22,7 @@ def mean_of_windows(
     x: Float[Array, "batch *space channels"], window: tuple[int, ...]
 ) -> Float[Array, "batch *other_space channels"]:
     """The mean over each window; what does not fill one is dropped."""
-    reduced = functools.partial(_mean_by_reduction, window=window)
-    if math.prod(window) > _MOST:
-        return reduced(x)
-    return lax.platform_dependent(x, cpu=functools.partial(_mean_by_views, window=window), default=reduced)
+    return _on_platform(x, window, cpu=_mean_by_views, default=_mean_by_reduction)
 
 
 def largest_of_windows(
@@ -35,10 +32,16 @@ def largest_of_windows(
 
     NaN counts as larger than all. Of equal values the first one gets the gradient.
     """
-    reduced = functools.partial(_largest_by_reduction, window=window)
+    return _on_platform(x, window, cpu=_largest_by_views, default=_largest_by_reduction)
+
+
+def _on_platform(
+    x: Array, window: tuple[int, ...], *, cpu: Callable[..., Array], default: Callable[..., Array]
+) -> Array:
+    by_default = functools.partial(default, window=window)
     if math.prod(window) > _MOST:
-        return reduced(x)
-    return lax.platform_dependent(x, cpu=functools.partial(_largest_by_views, window=window), default=reduced)
+        return by_default(x)
+    return lax.platform_dependent(x, cpu=functools.partial(cpu, window=window), default=by_default)
 
 
 def _views(x: Array, window: tuple[int, ...]) -> Iterator[Array]:
