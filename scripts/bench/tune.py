@@ -65,7 +65,8 @@ CASES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fresh", action="store_true", help="measure what the table has, too")
-    parser.add_argument("--models", nargs="+", help="shapes of these models only")
+    named = sorted({name for name, _, _ in CASES})
+    parser.add_argument("--models", nargs="+", choices=named, metavar="MODEL", help="shapes of these models only")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each kernel; the fastest quarter counts")
     options = parser.parse_args()
     tune_process()
