@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from panns_jax.kernels.shape import ConvShape
+from panns_jax.kernels.shape import ConvShape, Size
 from panns_jax.models.clips import Clips
 from panns_jax.models.layers import BatchNorm, Conv
 from panns_jax.models.model import Model
@@ -89,7 +90,7 @@ def normalised_convolutions(model: Model, samples: int) -> dict[Path, Path]:
     return found
 
 
-def shapes_of(model: Model, batch: int, samples: int, *, with_lengths: bool) -> dict[Path, ConvShape]:
+def shapes_of(model: Model, batch: Size, samples: Size, *, with_lengths: bool) -> dict[Path, ConvShape]:
     """What each convolution of a model is to do for a batch of waveforms; the model is neither changed nor run."""
     shapes: dict[Path, ConvShape] = {}
 
@@ -102,5 +103,5 @@ def shapes_of(model: Model, batch: int, samples: int, *, with_lengths: bool) -> 
         shapes[path] = layer.shape(x)
         return x
 
-    nnx.eval_shape(look, model, jnp.ones(batch, jnp.int32) if with_lengths else None)
+    nnx.eval_shape(look, model, jax.ShapeDtypeStruct((batch,), jnp.int32) if with_lengths else None)
     return shapes

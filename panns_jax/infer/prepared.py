@@ -1,10 +1,14 @@
 """Models made ready to infer much, with everything computed once that does not depend on the waveform."""
 
+import collections
+import dataclasses
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import jax
 from flax import nnx
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -12,7 +16,11 @@ from panns_jax.errors import InputError
 from panns_jax.infer.folding import Affine, Path, layers_of, normalised_convolutions, put, shapes_of
 from panns_jax.infer.transformed import TransformedWeights
 from panns_jax.kernels.choice import Choice, choose
+from panns_jax.kernels.convolution import convolve
+from panns_jax.kernels.kernel import DIRECT
 from panns_jax.kernels.processor import multiplies_bfloat16
+from panns_jax.kernels.shape import Size
+from panns_jax.kernels.tiles import Tiles
 from panns_jax.models.clips import Clips
 from panns_jax.models.config import ModelConfig, Output
 from panns_jax.models.layers import BatchNorm, Conv
@@ -25,6 +33,26 @@ MOST = 3
 
 # A kernel for each convolution, in the order of the model's layers.
 Plan = Mapping[Path, Choice]
+
+# How often the weights of a shape may give way to those of others before kernels are taken that can stay beside them.
+_PATIENCE = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """What a program is compiled for.
+
+    Attributes:
+      batch: number of clips.
+      samples: of each.
+      with_lengths: whether their lengths differ.
+      plan: number of the plan; a shape may get another one.
+    """
+
+    batch: Size
+    samples: Size
+    with_lengths: bool
+    plan: int = 0
 
 
 def prepare(model: Model, *, memory: Memory = "fast") -> "PreparedModel":
@@ -83,8 +111,11 @@ class PreparedModel:
         leaves = nnx.to_flat_state(state)
         self._rest = [(path, leaf) for path, leaf in leaves if path[:-1] not in replaced]
         self._absent = [(path, jax.eval_shape(lambda x=leaf: x)) for path, leaf in leaves if path[:-1] in replaced]
-        self._plans: dict[tuple[int, int, bool], Plan] = {}
-        self._run = jax.jit(self._output, static_argnames=("key", "taps"))
+        self._plans: dict[_Case, Plan] = {}
+        self._latest: dict[_Case, _Case] = {}
+        self._displaced: collections.Counter[_Case] = collections.Counter()
+        self._lock = threading.Lock()  # of plans and weights, which calls of many threads share
+        self._run = jax.jit(self._output, static_argnames=("case", "taps"))
 
     @property
     def nbytes(self) -> int:
@@ -101,13 +132,31 @@ class PreparedModel:
         """Tags a batch of clips, as `Model.__call__` does: with its arguments, results and errors."""
         checked = checked_waveform(waveform)
         counts = None if lengths is None else sample_counts(lengths, checked)
-        key = (checked.shape[0], checked.shape[1], counts is not None)
-        if key not in self._plans:
-            shapes = shapes_of(self._model, checked.shape[0], checked.shape[1], with_lengths=counts is not None)
-            self._plans[key] = choose(shapes, self._weights.limit, platform=self._platform)
-        arrays = [leaf for _, leaf in self._rest], self._weights.of(self._plans[key]), list(self._norms.values())
+        case = _Case(checked.shape[0], checked.shape[1], counts is not None)
+        with self._lock:
+            case = self._planned(case)
+            weights = self._weights.of(self._plans[case])
+        arrays = [leaf for _, leaf in self._rest], weights, list(self._norms.values())
         named = (taps,) if isinstance(taps, str) else tuple(sorted(taps))
-        return self._run(*arrays, checked, counts, key=key, taps=named)
+        return self._run(*arrays, checked, counts, case=case, taps=named)
+
+    def _planned(self, case: "_Case") -> "_Case":
+        """The case with a plan for it: another one where shapes that come in turns keep taking each other's room.
+
+        Else weights would be transformed in each of these turns, which takes as long as to hear seconds of sound.
+        """
+        case = self._latest.get(case, case)
+        held = {}
+        if case in self._plans and not self._weights.holds(self._plans[case]):
+            self._displaced[case] += 1
+            if self._displaced[case] == _PATIENCE:
+                held = self._weights.held()
+                first, case = dataclasses.replace(case, plan=0), dataclasses.replace(case, plan=case.plan + 1)
+                self._latest[first] = case
+        if case not in self._plans:
+            shapes = shapes_of(self._model, case.batch, case.samples, with_lengths=case.with_lengths)
+            self._plans[case] = choose(shapes, self._weights.limit, platform=self._platform, held=held)
+        return case
 
     def _output(
         self,
@@ -117,7 +166,7 @@ class PreparedModel:
         waveform: Float[Array, "batch samples"],
         lengths: Int[Array, " batch"] | None,
         *,
-        key: tuple[int, int, bool],
+        case: _Case,
         taps: tuple[str, ...],
     ) -> Output:
         leaves = [(path, leaf) for (path, _), leaf in zip(self._rest, rest, strict=True)]
@@ -127,7 +176,7 @@ class PreparedModel:
             put(model, path, lambda x: x)
         for path, norm in zip(self._norms, norms, strict=True):
             put(model, path, lambda x, norm=norm: x.each(norm))
-        for (path, choice), (arrays, affine) in zip(self._plans[key].items(), weights, strict=True):
+        for (path, choice), (arrays, affine) in zip(self._plans[case].items(), weights, strict=True):
             put(model, path, _prepared(layers[path], choice, arrays, affine))
         return model(waveform, lengths=lengths, taps=taps)
 
@@ -137,7 +186,15 @@ def _prepared(layer: Conv, choice: Choice, weights: tuple[Array, ...], affine: A
 
     def convolved(x: Clips) -> Clips:
         values = x.own() if layer.window.reaches else x.values
-        return x.through(layer.window, choice.kernel(values, weights, choice.shape)).each(affine)
+        return x.through(layer.window, product(values)).each(affine)
+
+    def product(values: Array) -> Array | Tiles:
+        if choice.kernel is not DIRECT:
+            return choice.kernel(values, weights, choice.shape)
+        # As the layer itself does it: other platforms than CPU tell float32 from tf32.
+        (kernel,) = weights
+        precision = lax.Precision(layer.precision)
+        return convolve(values, kernel.astype(values.dtype), choice.shape, precision=precision)
 
     return convolved
 

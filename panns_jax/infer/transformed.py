@@ -13,7 +13,8 @@ from panns_jax.kernels.choice import Choice
 class TransformedWeights:
     """Weights as kernels want them, made when they are first asked for, and kept while there is room.
 
-    Where there is none, those give way that were not asked for longest.
+    Where there is none, those give way that were not asked for longest; what a call that is under way reads stays in
+    memory until it has ended.
 
     Args:
       kernels: of the model's convolutions.
@@ -36,15 +37,28 @@ class TransformedWeights:
     @property
     def nbytes(self) -> int:
         """Bytes that are kept now."""
-        return sum(map(_bytes, self._kept.values()))
+        return sum(sum(sizes.values()) for sizes in self.held().values())
+
+    def held(self) -> dict[Path, dict[str, int]]:
+        """Bytes of what is kept now for each convolution, by name of the kernel."""
+        sizes: dict[Path, dict[str, int]] = {}
+        for (path, name), arrays in list(self._kept.items()):
+            sizes.setdefault(path, {})[name] = _bytes(arrays)
+        return sizes
+
+    def holds(self, plan: Mapping[Path, Choice]) -> bool:
+        """Whether all that the plan's kernels read is there."""
+        return all((path, choice.kernel.name) in self._kept for path, choice in plan.items() if choice.nbytes)
 
     def of(self, plan: Mapping[Path, Choice]) -> list[tuple[tuple[Array, ...], Affine]]:
-        """What each of the plan's kernels reads, and what is to be applied afterwards."""
-        if self._last is None or self._last[0] is not plan:
-            self._last = None  # what it holds may have to give way
-            self._make_room(plan)
-            self._last = plan, [self._one(path, choice) for path, choice in plan.items()]
-        return self._last[1]
+        """What each of the plan's kernels reads, and what is to be applied afterwards; one thread at a time."""
+        if self._last is not None and self._last[0] is plan:
+            return self._last[1]
+        self._last = None  # what it holds may have to give way
+        self._make_room(plan)
+        weights = [self._one(path, choice) for path, choice in plan.items()]
+        self._last = plan, weights
+        return weights
 
     def _make_room(self, plan: Mapping[Path, Choice]) -> None:
         sizes = {(path, choice.kernel.name): choice.nbytes for path, choice in plan.items() if choice.nbytes > 0}

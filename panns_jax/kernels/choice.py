@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import jax
@@ -27,6 +28,10 @@ _SIZES = {"places": 1.0, "in_channels": 1.0, "out_channels": 1.0, "batch": 0.35}
 # What a kernel holds takes room in caches, which a measurement of it alone does not show: share of its time for each
 # number that it holds for one of the kernel's.
 _COST_OF_GROWTH = 0.02
+
+# Share of the time of the fastest kernels up to which others are taken beside which what is held can stay. For Cnn14
+# this share is at most 1.3; to transform its weights takes as long as to hear 20 s of sound.
+_WORTH_KEEPING = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +73,13 @@ def _transform(kernel: Array, by: Kernel, shape: ConvShape) -> tuple[Array, ...]
 K = TypeVar("K")
 
 
-def choose(shapes: Mapping[K, ConvShape], limit: float, *, platform: str) -> dict[K, Choice]:
+def choose(
+    shapes: Mapping[K, ConvShape],
+    limit: float,
+    *,
+    platform: str,
+    held: Mapping[K, Mapping[str, int]] = MappingProxyType({}),
+) -> dict[K, Choice]:
     """A kernel for each convolution of a model.
 
     Args:
@@ -76,14 +87,35 @@ def choose(shapes: Mapping[K, ConvShape], limit: float, *, platform: str) -> dic
       limit: bytes that all of them together may hold beside the layers' own weights; as much is saved as needed,
         where it is most.
       platform: XLA's own kernels are taken on all but "cpu".
+      held: what is held already and had better stay, for each convolution: bytes by name of the kernel. It counts in
+        `limit` unless the kernels that let it stay take much longer.
     """
-    if platform != "cpu":
+    if platform != "cpu" or not all(shape.is_fixed for shape in shapes.values()):
         return {key: Choice(DIRECT, shape) for key, shape in shapes.items()}
+    fastest = _within(limit, shapes, {})
+    room = limit - sum(sum(sizes.values()) for sizes in held.values())
+    beside = _within(room, shapes, held)
+    return beside if _milliseconds(beside) <= _WORTH_KEEPING * _milliseconds(fastest) else fastest
+
+
+def _within(limit: float, shapes: Mapping[K, ConvShape], held: Mapping[K, Mapping[str, int]]) -> dict[K, Choice]:
+    """The fastest kernels that hold no more than `limit` bytes beside what is held."""
     ranks = {key: [Choice(kernel, shape) for kernel in ranked(shape)] for key, shape in shapes.items()}
-    while sum(rank[0].nbytes for rank in ranks.values()) > limit:
-        largest = max(ranks, key=lambda key: ranks[key][0].nbytes)
-        ranks[largest] = [choice for choice in ranks[largest][1:] if choice.nbytes < ranks[largest][0].nbytes]
+
+    def added(key: K, choice: Choice) -> int:
+        return 0 if choice.kernel.name in held.get(key, ()) else choice.nbytes
+
+    while sum(added(key, rank[0]) for key, rank in ranks.items()) > limit:
+        largest = max(ranks, key=lambda key: added(key, ranks[key][0]))
+        most = added(largest, ranks[largest][0])
+        if not most:
+            break  # more is held than may be
+        ranks[largest] = [choice for choice in ranks[largest][1:] if added(largest, choice) < most]
     return {key: rank[0] for key, rank in ranks.items()}
+
+
+def _milliseconds(choices: Mapping[Any, Choice]) -> float:
+    return sum(times(choice.shape).get(choice.kernel, 0.0) for choice in choices.values())
 
 
 def ranked(shape: ConvShape, *, level: str | None = None) -> tuple[Kernel, ...]:
@@ -93,23 +125,36 @@ def ranked(shape: ConvShape, *, level: str | None = None) -> tuple[Kernel, ...]:
       shape: what is to be convolved.
       level: kind of processor; that of this machine where none is given.
     """
-    return _ranked(shape, processor.level() if level is None else level)
+    known = times(shape, level=level)
+    faster = [kernel for kernel in known if known[kernel] < known[DIRECT]]
+    return (*sorted(faster, key=known.__getitem__), DIRECT)
+
+
+def times(shape: ConvShape, *, level: str | None = None) -> Mapping[Kernel, float]:
+    """Milliseconds that each kernel is expected to take, from those of the most similar shape that was measured.
+
+    Only XLA's own kernel is there where none is similar. What a kernel holds counts as time, a little.
+
+    Args:
+      shape: what is to be convolved.
+      level: kind of processor; that of this machine where none is given.
+    """
+    return _times(shape, processor.level() if level is None else level)
 
 
 @functools.cache
-def _ranked(shape: ConvShape, level: str) -> tuple[Kernel, ...]:
+def _times(shape: ConvShape, level: str) -> Mapping[Kernel, float]:
     if shape.places == 0:
-        return (DIRECT,)
+        return {DIRECT: 0.0}
     nearest = min(_table(level), key=lambda row: distance(row.shape, shape), default=None)
     if nearest is None or math.isinf(distance(nearest.shape, shape)):
-        return (DIRECT,)
-    times = {
-        KERNELS[name]: time * (1 + _COST_OF_GROWTH * KERNELS[name].growth(shape))
+        return {DIRECT: 0.0}
+    work = shape.places * shape.weights / (nearest.shape.places * nearest.shape.weights)
+    return {
+        KERNELS[name]: work * time * (1 + _COST_OF_GROWTH * KERNELS[name].growth(shape))
         for name, time in nearest.milliseconds.items()
         if name in KERNELS and KERNELS[name].suits(shape)
     }
-    faster = [kernel for kernel, time in times.items() if time < times[DIRECT]]
-    return (*sorted(faster, key=times.__getitem__), DIRECT)
 
 
 def distance(one: ConvShape, other: ConvShape) -> float:

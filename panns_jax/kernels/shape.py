@@ -2,6 +2,10 @@
 
 import dataclasses
 import math
+from typing import Any
+
+# A whole number, or what stands for one in a program that is exported for sizes yet to be known.
+Size = int | Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +24,8 @@ class ConvShape:
       dtype: of input and result; products are summed up in float32 in any case.
     """
 
-    batch: int
-    space: tuple[int, ...]
+    batch: Size
+    space: tuple[Size, ...]
     in_channels: int
     out_channels: int
     window: tuple[int, ...]
@@ -29,6 +33,11 @@ class ConvShape:
     padding: int = 0
     dilation: int = 1
     dtype: str = "float32"
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all sizes are known."""
+        return all(isinstance(size, int) for size in (self.batch, *self.space))
 
     @property
     def keeps_size(self) -> bool:

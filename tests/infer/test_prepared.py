@@ -1,5 +1,6 @@
 """A prepared model answers as the model does, in the memory that it says."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import logging
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
@@ -173,6 +175,64 @@ def test_whatever_comes_one_after_the_other_the_weights_keep_to_three_times_thei
     assert len(held) > len(set(plans_of(ready)))  # something had to give way, and was made again
     check(ready(sound(), taps=TAPS), plain(model, sound()))
     assert ready.nbytes <= MOST * own
+
+
+@pytest.mark.usefixtures("every_kernel")
+def test_lengths_in_turns_soon_transform_no_more_weights(monkeypatch: pytest.MonkeyPatch):
+    model = drawn("wide")
+    ready = panns_jax.prepare(model)
+    transform, made = Choice.transform, []
+
+    def watched(choice: Choice, kernel: jax.Array) -> tuple[jax.Array, ...]:
+        made.append(choice)
+        return transform(choice, kernel)
+
+    monkeypatch.setattr(Choice, "transform", watched)
+    counts = []
+    for _ in range(6):
+        for samples in (4000, 4160, 4320, 4480):
+            jax.eval_shape(lambda x: ready(x).clipwise, sound(1, samples))
+        counts.append(len(made))
+    assert counts[1] > counts[0]  # they had to give way to each other
+    assert counts[-1] == counts[-2] == counts[-3]
+    check(ready(sound(1, 4160), taps=TAPS), plain(model, sound(1, 4160)))
+    assert ready.nbytes <= MOST * ready._own
+
+
+@pytest.mark.usefixtures("every_kernel")
+def test_many_threads_may_call_at_once():
+    model = drawn("wide")
+    ready = panns_jax.prepare(model)
+    lengths = [4000, 4160, 4320, 4480] * 3
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda samples: ready(sound(1, samples)).clipwise, lengths))
+    assert ready.nbytes <= MOST * ready._own
+    for samples, answer in zip(lengths, answers, strict=True):
+        expected = plain(model, sound(1, samples)).clipwise
+        np.testing.assert_allclose(answer, expected, atol=tolerances.PREPARED, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_elsewhere_than_on_cpu_products_are_as_precise_as_the_layers(precision: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prepared, "_platform", lambda state: "gpu")
+    model = drawn("resnet")
+    model.set_precision(precision)
+    program = str(jax.make_jaxpr(panns_jax.prepare(model))(sound(1)))
+    convolutions = re.findall(r"conv_general_dilated\[.*?precision=(\w+|\(.*?\))", program, re.DOTALL)
+    expected = "HIGHEST" if precision == "float32" else "DEFAULT"
+    assert len(convolutions) > 5
+    assert all(expected in told for told in convolutions), convolutions
+
+
+def test_a_prepared_model_is_exported_for_any_number_of_clips():
+    model = drawn("wide")
+    ready = panns_jax.prepare(model)
+    (batch,) = jax.export.symbolic_shape("batch")
+    given = jax.ShapeDtypeStruct((batch, 8000), jnp.float32)
+    exported = jax.export.export(jax.jit(lambda x: ready(x).clipwise))(given)
+    for clips in (1, 3):
+        answer = exported.call(sound(clips))
+        np.testing.assert_allclose(answer, plain(model, sound(clips)).clipwise, atol=tolerances.PREPARED, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["wide", "resnet"])

@@ -98,11 +98,11 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Puts rows in the place of the table."""
 
     def put(*rows: Measured) -> None:
-        choice._ranked.cache_clear()
+        choice._times.cache_clear()
         monkeypatch.setattr(choice, "_table", lambda level: rows)
 
     yield put
-    choice._ranked.cache_clear()
+    choice._times.cache_clear()
     suiting.cache_clear()
 
 
@@ -123,6 +123,20 @@ def test_where_memory_is_short_it_is_saved_where_most_is_taken(table: Callable[.
     assert named(fastest["narrow"] + second) == ("winograd 4x4", "winograd 4x2")
     assert named(fastest["narrow"]) == ("winograd 4x4", "columns")
     assert named(0) == ("columns", "columns")
+
+
+def test_what_is_held_already_stays_unless_that_takes_much_longer(table: Callable[..., None]):
+    shape = ConvShape(1, (40, 8), 64, 64, (3, 3), padding=1)
+    sizes = {name: Choice(KERNELS[name], shape).nbytes for name in ("winograd 4x4", "winograd 2x2")}
+
+    def chosen(limit: float, *, slower: float) -> str:
+        table(Measured(shape, {"xla": 100.0, "winograd 4x4": 10.0, "winograd 2x2": slower}))
+        held = {0: {"winograd 2x2": sizes["winograd 2x2"]}}
+        return choose({0: shape}, limit, platform="cpu", held=held)[0].kernel.name
+
+    assert chosen(sizes["winograd 4x4"], slower=13.0) == "winograd 2x2"
+    assert chosen(sum(sizes.values()), slower=13.0) == "winograd 4x4"  # both can stay
+    assert chosen(sizes["winograd 4x4"], slower=18.0) == "winograd 4x4"
 
 
 @settings(max_examples=100, deadline=None)
