@@ -90,6 +90,7 @@ def test_what_a_killed_node_had_is_done_by_the_others(cluster, tmp_path):
     assert killed, "the node did nothing"
     assert [outcome.item for outcome in outcomes] == items
     for outcome in outcomes:
+        assert outcome.result is not None
         number, row = outcome.result
         assert number == outcome.item**2 and (row == outcome.item).all()
     survivor = str(outcomes[lost].node).split("/")[1]
