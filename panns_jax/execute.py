@@ -97,6 +97,21 @@ def for_each(
         yield shown()
 
 
+def counted(outcomes: Iterator[Outcome[Item, Result]], nodes: dict[str, int]) -> Iterator[Outcome[Item, Result]]:
+    """The outcomes as they come; adds up in `nodes` how many each machine of a cluster worked on."""
+    for outcome in outcomes:
+        if outcome.node is not None:
+            nodes[outcome.node] = nodes.get(outcome.node, 0) + 1
+        yield outcome
+
+
+def tell_nodes(nodes: dict[str, int]) -> None:
+    """Prints which machines of a cluster did how much; nothing without one."""
+    if nodes:
+        shares = ", ".join(f"{node} ({count})" for node, count in sorted(nodes.items()))
+        print(f"work done by {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}: {shares}")
+
+
 def _answers(
     function: Callable[[Item], Result],
     items: Sequence[Item],

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from panns_jax.errors import InputError
-from panns_jax.execute import Engine, Outcome, available_workers, for_each
+from panns_jax.execute import Engine, Outcome, available_workers, counted, for_each, tell_nodes
 
 if TYPE_CHECKING:
     from panns_jax.data.journal import Journal
@@ -140,6 +140,7 @@ def download(
         failed = {} if retry_failed else _failed_for_good(out)
         wanted = [segment for segment in missing if segment.clip_id not in failed]
         passed_over = len(missing) - len(wanted)
+        nodes: dict[str, int] = {}
         fetch = functools.partial(fetch_clip, out=out, parts=parts, manner=manner)
         with (
             Journal(out) as journal,
@@ -155,7 +156,7 @@ def download(
                 is_failure=_is_failed,
             ) as outcomes,
         ):
-            failures, nodes = _record(outcomes, journal, out)
+            failures = _record(counted(outcomes, nodes), journal, out)
     failed |= failures
     return DownloadReport(
         fetched=len(wanted) - len(failures),
@@ -166,12 +167,9 @@ def download(
     )
 
 
-def _record(
-    outcomes: "Iterator[Outcome[Segment, Fetched]]", journal: "Journal", out: Path
-) -> "tuple[dict[str, Fetched], dict[str, int]]":
-    """Enters what becomes of the clips into the journal; returns the failures, and how many clips each node did."""
+def _record(outcomes: "Iterator[Outcome[Segment, Fetched]]", journal: "Journal", out: Path) -> "dict[str, Fetched]":
+    """Enters what becomes of the clips into the journal; returns the failures."""
     failures: dict[str, Fetched] = {}
-    nodes: collections.Counter[str] = collections.Counter()
     for outcome in outcomes:
         clip = outcome.item
         if outcome.result is None:  # nothing to do with this clip: the next ones would fare no better
@@ -181,9 +179,7 @@ def _record(
         elif outcome.node and not (out / clip.audio_name).exists():
             raise InputError(f"{outcome.node} wrote a clip that is not seen here: --out {out} must be shared by all")
         journal.enter(clip.clip_id, outcome.result, outcome.node)
-        if outcome.node:
-            nodes[outcome.node] += 1
-    return failures, dict(nodes)
+    return failures
 
 
 def _is_failed(fetched: "Fetched | None") -> bool:
@@ -260,9 +256,7 @@ def _tell(report: DownloadReport, out: Path) -> None:
     total = report.fetched + report.present + len(report.failed)
     there = f"; {report.present} were there already" if report.present else ""
     print(f"downloaded {report.fetched} of {total} clips into {out}{there}")
-    if report.nodes:
-        shares = ", ".join(f"{node} ({count})" for node, count in sorted(report.nodes.items()))
-        print(f"work done by {len(report.nodes)} nodes: {shares}")
+    tell_nodes(report.nodes)
     if not report.failed:
         return
     reasons = collections.Counter(str(fetched.reason) for fetched in report.failed.values())

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -220,11 +219,17 @@ def test_downloads_together_keep_to_the_rate_limit_and_the_pause(segments, serve
     assert (options["manner"].rate_limit, options["manner"].pause) == (250, 3)
 
 
-def test_a_rate_limit_slows_a_download(segments, server, tmp_path):
-    server.raw = server.raw[: 2 * 6 * RATE]  # 0.38 MB, of which one third at once
-    begun = time.monotonic()
-    assert get(segments("a"), tmp_path / "out", server, rate_limit=400_000.0).fetched == 1
-    assert time.monotonic() - begun > 0.5
+def test_yt_dlp_is_told_the_rate_limit_and_the_pause_and_to_leave_patience_to_us(
+    segments, server, tmp_path, monkeypatch
+):
+    import yt_dlp
+
+    told: list[dict[str, Any]] = []
+    downloader = yt_dlp.YoutubeDL
+    monkeypatch.setattr(yt_dlp, "YoutubeDL", lambda options: told.append(options) or downloader(options))
+    monkeypatch.setattr("panns_jax.data.youtube.random.uniform", lambda low, high: (low + high) / 2)
+    assert get(segments("a"), tmp_path / "out", server, rate_limit=5e6, pause=0.01).fetched == 1
+    assert (told[0]["ratelimit"], told[0]["sleep_interval_requests"], told[0]["retries"]) == (5e6, 0.01, 0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
