@@ -51,6 +51,8 @@ TASKS = {
     "info": Task("panns_jax.pretrained.cards:Info", "tell all of a model: input, time step, outputs, scores, source"),
     "fetch": Task("panns_jax.pretrained.fetch:Fetch", "download and convert released checkpoints ahead of their use"),
     "convert": Task("panns_jax.pretrained.convert:Convert", "PyTorch checkpoint (.pth) to one safe, mapped file"),
+    "download": Task("panns_jax.data.download:Download", "the clips of a segments csv from the web, as wav files"),
+    "split": Task("panns_jax.data.split:Split", "a large segments csv to part files, as published"),
     "pack": Task("panns_jax.data.pack:Pack", "segments csv and a folder of sounds to a waveforms HDF5 file"),
     "index": Task("panns_jax.data.index:Index", "list the clips of waveforms files for training and evaluation"),
     "train": Task(

@@ -1,16 +1,20 @@
-"""Many files through one function: in order, by local processes, with progress, and without stopping at a bad file."""
+"""Many items through one function: in order, with progress, and without stopping at a bad one.
+
+Who does the work is an engine: local processes, or Ray over a cluster (`panns_jax/engines/`).
+"""
 
 import contextlib
 import dataclasses
 import os
-import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
-from multiprocessing import connection, get_context
-from multiprocessing.connection import Connection
-from typing import Any, Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
+from panns_jax.engines.answer import Answer
+from panns_jax.engines.local import by_processes, in_this_process
 from panns_jax.errors import InputError
 from panns_jax.progress import progress_bar
+
+Engine = Literal["local", "ray"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,11 +31,13 @@ class Outcome(Generic[Item, Result]):
       item: what the function was given.
       result: what it returned; None where it failed.
       failure: why it failed, in a sentence; None where it did not.
+      node: the machine of a cluster that worked on it; None where there is no cluster.
     """
 
     item: Item
     result: Result | None
     failure: str | None
+    node: str | None = None
 
 
 def available_workers() -> int:
@@ -41,12 +47,22 @@ def available_workers() -> int:
 
 @contextlib.contextmanager
 def for_each(
-    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, task: str, unit: str
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int | None,
+    task: str,
+    unit: str,
+    engine: Engine = "local",
+    address: str | None = None,
+    ahead: int = _AHEAD,
+    is_failure: Callable[[Result], bool] = lambda result: False,
 ) -> Generator[Iterator[Outcome[Item, Result]]]:
     """Applies a function to every item, shows progress, and gives the outcomes in the order of the items.
 
     An InputError raised by the function is the failure of that item alone; every other exception stops the work. The
-    processes end when the block is left, in whatever way, and when this process ends.
+    processes end when the block is left, in whatever way, and when this process ends. Items that a machine of a
+    cluster had when it was lost are done by the others.
 
     >>> with for_each(read, paths, workers=4, task="reading", unit="files") as outcomes:
     ...     for outcome in outcomes: ...
@@ -54,118 +70,67 @@ def for_each(
     Args:
       function: picklable where there are workers, as a function at the top of a module is.
       items: picklable likewise.
-      workers: number of processes; 0 works in this one.
+      workers: number of processes, or items at work at a time in a cluster; 0 works in this process; None takes as
+        many as there are processor cores, here or in the cluster.
       task: what the progress bar is headed with.
       unit: what the items are, for the rate.
+      engine: "local" processes, or "ray".
+      address: of a cluster of Ray's, "auto" or host:port; without one, Ray is started on this machine.
+      ahead: results that may wait, per worker, for an earlier item.
+      is_failure: whether a result stands for a failure, too; for the number of failures that is shown.
 
     Raises:
-      InputError: `workers` is negative, or a worker process died (when iterating).
+      InputError: `workers` or `address` does not fit, Ray is not installed or cannot be joined, or the function raised
+        something else or its process died (when iterating).
     """
-    if workers < 0:
-        raise InputError(f"--workers must be 0 (no processes) or more, not {workers}")
-    workers = min(workers, len(items))
-    outcomes = _by_processes(function, items, workers) if workers else _in_this_process(function, items)
-    with contextlib.closing(outcomes), progress_bar(unit, shown=len(items) > 1) as bar:
+    answers = _answers(function, items, workers, engine, address, ahead)
+    with contextlib.closing(answers), progress_bar(unit, shown=len(items) > 1) as bar:
         task_id = bar.add_task(task, total=len(items), note="")
 
         def shown() -> Iterator[Outcome[Item, Result]]:
             failures = 0
-            for outcome in outcomes:
-                failures += outcome.failure is not None
+            for item, answer in zip(items, answers, strict=True):
+                failures += answer.failure is not None or is_failure(answer.result)
                 bar.update(task_id, advance=1, note=f"{failures} failed" if failures else "")
-                yield outcome
+                yield Outcome(item, *answer)
 
         yield shown()
 
 
-def _in_this_process(
-    function: Callable[[Item], Result], items: Sequence[Item]
-) -> Generator[Outcome[Item, Result], None, None]:
-    for item in items:
-        yield Outcome(item, *_attempt(function, item))
+def counted(outcomes: Iterator[Outcome[Item, Result]], nodes: dict[str, int]) -> Iterator[Outcome[Item, Result]]:
+    """The outcomes as they come; adds up in `nodes` how many each machine of a cluster worked on."""
+    for outcome in outcomes:
+        if outcome.node is not None:
+            nodes[outcome.node] = nodes.get(outcome.node, 0) + 1
+        yield outcome
 
 
-def _attempt(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, str | None]:
-    try:
-        return function(item), None
-    except InputError as error:
-        return None, str(error)
+def tell_nodes(nodes: dict[str, int]) -> None:
+    """Prints which machines of a cluster did how much; nothing without one."""
+    if nodes:
+        shares = ", ".join(f"{node} ({count})" for node, count in sorted(nodes.items()))
+        print(f"work done by {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}: {shares}")
 
 
-class _Worker:
-    """A process with a pipe of its own: the pipe breaks when either side dies, even amidst a message."""
+def _answers(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int | None,
+    engine: Engine,
+    address: str | None,
+    ahead: int,
+) -> Generator[Answer, None, None]:
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers must be 0 (no processes) or more, not {workers}")
+    if engine == "ray":
+        if workers == 0:
+            raise InputError("--workers 0 works in this process alone, which --engine ray cannot")
+        if not items:
+            return in_this_process(function, items)  # no cluster is started for nothing
+        from panns_jax.engines.ray import by_ray
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        context = get_context("spawn")  # the only way that is safe with threads, and the same everywhere
-        self.pipe, far_end = context.Pipe()
-        self.process = context.Process(target=_serve, args=(far_end, function), daemon=True)
-        self.process.start()
-        far_end.close()  # held by the process alone, its end closes with it
-        self.number: int | None = None
-        """Place in the list of the item at work; None while idle."""
-
-    def give(self, number: int, item: object) -> None:
-        self.number = number
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # noticed when the answer is awaited
-            self.pipe.send(item)
-
-    def take(self, item: object) -> tuple[Any, str | None]:
-        try:
-            answer = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join()
-            raise InputError(_death(self.process.exitcode, item)) from None
-        self.number = None
-        return answer
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.process.close()
-        self.pipe.close()
-
-
-def _by_processes(
-    function: Callable[[Item], Result], items: Sequence[Item], count: int
-) -> Generator[Outcome[Item, Result], None, None]:
-    workers: list[_Worker] = []
-    answers: dict[int, tuple[Any, str | None]] = {}
-    given = taken = 0
-    try:
-        workers.extend(_Worker(function) for _ in range(count))
-        while taken < len(items):
-            for worker in workers:
-                if worker.number is None and given < min(len(items), taken + _AHEAD * count):
-                    worker.give(given, items[given])
-                    given += 1
-            at_work = {worker.pipe: worker for worker in workers if worker.number is not None}
-            for pipe in connection.wait(at_work) if taken not in answers else ():
-                worker = at_work[pipe]  # pyright: ignore[reportArgumentType]
-                number = worker.number
-                assert number is not None
-                answers[number] = worker.take(items[number])
-            if taken in answers:
-                yield Outcome(items[taken], *answers.pop(taken))
-                taken += 1
-    finally:
-        for worker in workers:
-            worker.end()
-
-
-def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
-    """The life of a worker process: answers items until the other end of its pipe is closed."""
-    # Ctrl-C reaches every process of the terminal; the one that commands ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            pipe.send(_attempt(function, pipe.recv()))
-
-
-def _death(exit_code: int | None, item: object) -> str:
-    if exit_code is not None and exit_code < 0:
-        how = f"was ended by signal {-exit_code} ({signal.Signals(-exit_code).name})"
-        if -exit_code == getattr(signal, "SIGKILL", None):
-            how += ", as happens when memory runs out"
-    else:
-        how = f"ended with exit code {exit_code}"
-    return f"the worker process at work on {item} {how}; try again, with fewer --workers if it repeats"
+        return by_ray(function, items, workers=workers, ahead=ahead, address=address)
+    if address is not None:
+        raise InputError(f"--address {address} is that of a Ray cluster, for --engine ray")
+    workers = min(available_workers() if workers is None else workers, len(items))
+    return by_processes(function, items, workers=workers, ahead=ahead) if workers else in_this_process(function, items)

@@ -1,4 +1,4 @@
-"""An HTTP server on this machine that has one file, and misbehaves as it is told to."""
+"""An HTTP server on this machine that has one file, or some, and misbehaves as it is told to."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,8 @@ class Request(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         content: Content = self.server.content
         content.asked.append((self.path, self.headers.get("Range")))
-        answer = content.answers.pop(0) if content.answers else serve
+        answers = content.answers_of.get(self.path) or content.answers
+        answer = answers.pop(0) if answers else serve
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # whoever asked was killed
             answer(self)
         self.close_connection = True
@@ -41,12 +42,17 @@ class Request(BaseHTTPRequestHandler):
 
 @dataclasses.dataclass
 class Content:
-    """What the server has, what it does with the next requests (afterwards it behaves), and what it was asked for."""
+    """What the server has, what it does with the next requests (afterwards it behaves), and what it was asked for.
+
+    `raw` is at every path that has no file of its own in `files`; so it is with `answers` and `answers_of`.
+    """
 
     url: str
     raw: bytes = b""
     mark: dict[str, object] = dataclasses.field(default_factory=lambda: {"ETag": '"1"'})
     answers: list[Answer] = dataclasses.field(default_factory=list)
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    answers_of: dict[str, list[Answer]] = dataclasses.field(default_factory=dict)
     asked: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
 
     @property
@@ -63,7 +69,7 @@ def serve(
     pause: Callable[[], object] = lambda: None,
 ) -> None:
     """Sends the file or a part of it; pauses and ends the connection where the file is `until` bytes long."""
-    raw, mark = request.content.raw, request.content.mark
+    raw, mark = request.content.files.get(request.path, request.content.raw), request.content.mark
     asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
     start = int(asked[1]) if asked and ranges else 0
     condition = request.headers.get("If-Range")

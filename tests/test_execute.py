@@ -1,5 +1,7 @@
 """Many files through one function."""
 
+import functools
+import importlib.util
 import os
 import signal
 import subprocess
@@ -30,6 +32,20 @@ def die_at_three(number: int) -> bytes:
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return bytes(1_000_000)
+
+
+def first_waits(number: int, *, folder: Path) -> int:
+    """The first item ends when no other one has been begun for a while, and returns how many there were."""
+    if number:
+        (folder / str(number)).touch()
+        return number
+    begun, deadline = -1, time.monotonic() + 60
+    while time.monotonic() < deadline:
+        before, begun = begun, sum(1 for _ in folder.iterdir())
+        if before == begun > 0:
+            break
+        time.sleep(0.5)
+    return begun
 
 
 def fail_by_mistake(number: int) -> int:
@@ -86,6 +102,34 @@ def test_a_mistake_in_the_function_ends_the_work_and_shows_where_when_working_by
 def test_fewer_than_no_workers_is_refused():
     with pytest.raises(InputError, match="--workers must be 0"):
         all_outcomes(square, [1], -1)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"workers": 0, "engine": "ray"}, "--workers 0 works in this process alone, which --engine ray cannot"),
+        ({"workers": 1, "address": "head:6379"}, "--address head:6379 is that of a Ray cluster, for --engine ray"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused(options, sentence):
+    with pytest.raises(InputError, match=sentence), for_each(square, [1], task="t", unit="i", **options):
+        pass
+
+
+def test_a_missing_ray_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with (
+        pytest.raises(InputError, match=r'--engine ray needs ray: pip install "panns_jax\[ray\]"'),
+        for_each(square, [1], workers=1, task="t", unit="i", engine="ray") as outcomes,
+    ):
+        list(outcomes)
+
+
+def test_no_more_results_wait_for_an_earlier_item_than_are_let(tmp_path):
+    with for_each(
+        functools.partial(first_waits, folder=tmp_path), list(range(20)), workers=2, task="t", unit="i", ahead=3
+    ) as outcomes:
+        assert [outcome.result for outcome in outcomes] == [5, *range(1, 20)]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")

@@ -6,7 +6,21 @@ import textwrap
 
 import pytest
 
-HEAVY = ("jax", "flax", "torch", "scipy", "sklearn", "h5py", "grain", "orbax", "optax", "soundfile", "matplotlib")
+HEAVY = (
+    "jax",
+    "flax",
+    "torch",
+    "scipy",
+    "sklearn",
+    "h5py",
+    "grain",
+    "orbax",
+    "optax",
+    "soundfile",
+    "matplotlib",
+    "yt_dlp",
+    "ray",
+)
 
 
 def child(program: str, *arguments: str) -> str:
@@ -59,7 +73,10 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
     """)
 
 
-@pytest.mark.parametrize("arguments", ["--help", "--version", "tag --help", "embed --help", "convert --help"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "--version", "tag --help", "embed --help", "convert --help", "download --help", "split --help"],
+)
 def test_help_loads_nothing_heavy(arguments: str):
     assert loaded_by(command(arguments)) == set()
 

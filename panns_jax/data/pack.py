@@ -15,7 +15,7 @@ import tyro
 from jaxtyping import Float, Int16
 
 from panns_jax.errors import InputError
-from panns_jax.execute import available_workers, for_each
+from panns_jax.execute import Engine, counted, for_each, tell_nodes
 from panns_jax.files import written_aside
 from panns_jax.labels import audioset
 
@@ -51,8 +51,13 @@ class Pack:
     """Samples per second; other rates are resampled."""
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Replace OUT if it exists."""
-    workers: int = dataclasses.field(default_factory=available_workers)
-    """Number of processes that read sound files, 0 for none; as many as there are processor cores by default."""
+    workers: int | None = None
+    """Number of processes that read sound files, 0 for none; as many as there are processor cores, here or in the
+    cluster, by default."""
+    engine: Engine = "local"
+    """local: processes of this machine; ray: a cluster, whose machines share AUDIOS."""
+    address: str | None = None
+    """Of the Ray cluster, auto or host:port; without it, Ray is started on this machine."""
 
     def run(self) -> int:
         """Packs and tells what was done; 1 where clips were left out."""
@@ -64,12 +69,15 @@ class Pack:
             sample_rate=self.sample_rate,
             workers=self.workers,
             replace=self.force,
+            engine=self.engine,
+            address=self.address,
         )
         total = report.packed + len(report.left_out)
         clips = f"{report.packed} of {total} clips of {self.clip_seconds:g} s at {self.sample_rate} Hz"
         print(f"packed {clips} into {self.out}")
         if report.clipped:
             print(f"{report.clipped} of them went beyond full scale and were clipped")
+        tell_nodes(report.nodes)
         if report.left_out:
             print(f"{len(report.left_out)} left out, listed in {_left_out_path(self.out)}:")
             for clip in report.left_out[:_SHOWN]:
@@ -95,11 +103,13 @@ class PackReport:
       packed: number of rows written.
       clipped: how many of them had samples beyond full scale.
       left_out: the clips without a row.
+      nodes: clips that each machine of a cluster worked on; empty without one.
     """
 
     packed: int
     clipped: int
     left_out: tuple[LeftOut, ...]
+    nodes: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def pack(
@@ -109,8 +119,10 @@ def pack(
     *,
     clip_seconds: float = 10.0,
     sample_rate: int = 32000,
-    workers: int = 0,
+    workers: int | None = 0,
     replace: bool = False,
+    engine: Engine = "local",
+    address: str | None = None,
 ) -> PackReport:
     """Writes a waveforms file: `audio_name` (N,) S20, `waveform` (N, samples) int16, `target` (N, 527) bool.
 
@@ -122,8 +134,10 @@ def pack(
       out: the file to write, *.h5.
       clip_seconds: length of every clip.
       sample_rate: of every clip, samples per second.
-      workers: processes that read sound files; 0 for none.
+      workers: processes that read sound files; 0 for none, None for as many as there are processor cores.
       replace: whether a file that is there may be replaced.
+      engine: what reads the sound files: processes of this machine, or a cluster.
+      address: of the cluster.
 
     Raises:
       InputError: an option or the csv is wrong, no clip at all could be read, or the file is there already or cannot
@@ -144,16 +158,18 @@ def pack(
     read = functools.partial(_read_row, sample_rate=sample_rate, samples=samples)
     rows: list[Segment] = []
     left_out: list[LeftOut] = []
+    nodes: dict[str, int] = {}
     clipped = 0
+    task = f"packing {out.name}"
     with (
-        for_each(read, paths, workers=workers, task=f"packing {out.name}", unit="clips") as outcomes,
+        for_each(read, paths, workers=workers, task=task, unit="clips", engine=engine, address=address) as outcomes,
         writing(out) as file,
     ):
         # A row is a chunk: read in one piece at an offset that does not move, while the number of rows can grow.
         waveform = file.create_dataset(
             "waveform", (0, samples), np.int16, maxshape=(None, samples), chunks=(1, samples)
         )
-        for segment, outcome in zip(segments, outcomes, strict=True):
+        for segment, outcome in zip(segments, counted(outcomes, nodes), strict=True):
             if outcome.result is None:
                 left_out.append(LeftOut(segment.clip_id, outcome.failure or ""))
                 continue
@@ -167,7 +183,7 @@ def pack(
         _write_labels(file, rows)
         file.attrs["sample_rate"] = np.int32(sample_rate)
         _write_left_out(out, left_out)  # before the file itself, which stands for it
-    return PackReport(len(rows), clipped, tuple(left_out))
+    return PackReport(len(rows), clipped, tuple(left_out), nodes)
 
 
 def to_int16(waveform: Float[np.ndarray, " samples"]) -> Int16[np.ndarray, " samples"]:
@@ -201,6 +217,7 @@ def _sound_files(folder: Path, segments: Sequence["Segment"]) -> list[Path]:
     except OSError as error:
         raise InputError(f"--audios {folder}: cannot be listed: {error.strerror}") from error
     names = ((segment, f"Y{segment.clip_id}") for segment in segments)
+    folder = folder.absolute()  # the nodes of a cluster work in folders of their own
     return [folder / (best[stem][1] if stem in best else segment.audio_name) for segment, stem in names]
 
 

@@ -1,0 +1,72 @@
+"""A part of any sound or video file, by ffmpeg."""
+
+import functools
+import importlib.util
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int16
+
+from panns_jax.data.obstacles import Obstacle, Reason
+from panns_jax.errors import InputError
+
+# Decoding begins this much earlier than the cut: after a jump, lossy formats need some frames to be exact again.
+_RUN_UP = 5.0  # seconds
+_WITHIN = 3600.0  # seconds; what takes longer hangs
+_NO_SOUND = ("matches no streams", "does not contain any stream", "Invalid data found", "moov atom not found")
+
+
+@functools.cache
+def find_ffmpeg() -> str:
+    """The program: that of the system, else that of the package imageio-ffmpeg.
+
+    Raises:
+      InputError: there is neither.
+    """
+    if installed := shutil.which("ffmpeg"):
+        return installed
+    if importlib.util.find_spec("imageio_ffmpeg") is not None:
+        import imageio_ffmpeg
+
+        try:
+            return imageio_ffmpeg.get_ffmpeg_exe()
+        except RuntimeError:  # a platform for which it carries none
+            pass
+    raise InputError('there is no ffmpeg: install it, or pip install "panns_jax[download]", which brings one')
+
+
+def cut(path: Path, start: float, end: float, sample_rate: int) -> Int16[np.ndarray, " samples"]:
+    """The sound from second `start` to `end`, mono: (end - start) · sample_rate samples, or fewer, to the file's end.
+
+    Raises:
+      Obstacle: the file holds no sound, or none there, or cannot be decoded.
+      InputError: there is no ffmpeg.
+    """
+    jump = max(0, math.floor(start - _RUN_UP))  # a whole second is a whole number of samples at any rate
+    first, samples = round((start - jump) * sample_rate), round((end - start) * sample_rate)
+    # Gaps in the stream, and at its beginning, become silence, so that what follows stays at its time.
+    steps = (
+        f"aresample={sample_rate}:ochl=mono:async=1:first_pts=0",
+        f"atrim=start_sample={first}:end_sample={first + samples}",
+    )
+    command = [
+        *(find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error"),
+        # A list of addresses in the place of sound must not make ffmpeg ask for them.
+        *("-protocol_whitelist", "file,pipe", "-ss", str(jump), "-i", f"file:{path}"),
+        *("-map", "0:a:0", "-af", ",".join(steps), "-ac", "1", "-ar", str(sample_rate), "-f", "s16le", "-"),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_WITHIN)
+    except subprocess.TimeoutExpired:
+        raise Obstacle(Reason.OTHER, f"ffmpeg did not end within {_WITHIN:g} s") from None
+    waveform = np.frombuffer(done.stdout[: len(done.stdout) // 2 * 2], "<i2").astype(np.int16)
+    if done.returncode and len(waveform) < samples:
+        told = done.stderr.decode(errors="replace").replace(f"file:{path}", "the file")
+        reason = Reason.NO_AUDIO if any(words in told for words in _NO_SOUND) else Reason.OTHER
+        raise Obstacle(reason, f"ffmpeg: {(told.strip().splitlines() or ['no output'])[0]}")
+    if not len(waveform):
+        raise Obstacle(Reason.NO_AUDIO, f"there is no sound at {start:g} s: it ends earlier")
+    return waveform[:samples]

@@ -1,0 +1,1 @@
+"""How `panns_jax.execute` gets its work done: in this process, by processes of this machine, or over a cluster."""
