@@ -40,11 +40,14 @@ class Decoding:
             raise InputError("ffmpeg gives something else than sound")
         stream.read(offset - _HEAD.size)  # what ffmpeg says of itself
         self._stream = stream
+        self.ended = False
+        """Whether `read` has come to the end."""
 
     def read(self, frames: int) -> Float[np.ndarray, "frames channels"]:
         """At most that many frames; none at the end."""
         frame_bytes = self.channels * _SAMPLE_BYTES
         content = self._stream.read(frames * frame_bytes)
+        self.ended |= len(content) < frames * frame_bytes
         whole = content[: len(content) // frame_bytes * frame_bytes]
         return np.frombuffer(whole, ">f4").reshape(-1, self.channels).astype(np.float32)
 
@@ -93,6 +96,8 @@ def decoding(path: Path, *, seconds: float | None = None) -> Iterator[Decoding]:
                 process.wait()
                 raise InputError(_complaint(complaints) or str(error)) from None
             yield decoded
+            if decoded.ended and process.wait() < 0:  # as when memory runs out; what came is not all
+                raise InputError(f"ffmpeg was ended by signal {-process.returncode}")
         finally:
             process.kill()
             process.stdout.close()

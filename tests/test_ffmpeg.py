@@ -1,6 +1,8 @@
 """Sound that takes ffmpeg: videos and other containers."""
 
+import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,20 @@ def test_a_playlist_reaches_for_no_network(tmp_path):
     playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
     with pytest.raises(InputError, match=r"list\.m3u8: cannot be read as sound"):
         read_waveform(playlist, 32000)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_sound_whose_decoder_is_killed_amidst_it_is_not_taken_for_whole(tmp_path, monkeypatch):
+    stand_in = tmp_path / "ffmpeg"
+    head = ".snd" + "".join(f"\\{byte:03o}" for byte in struct.pack(">5I", 24, 0xFFFFFFFF, 6, 32000, 1))
+    stand_in.write_text(f"#!/bin/sh\nprintf '{head}'\nhead -c 4000 /dev/zero\nkill -9 $$\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr("panns_jax.ffmpeg.find_ffmpeg", lambda: str(stand_in))
+    (tmp_path / "a.mp4").write_bytes(bytes(100))
+    with pytest.raises(InputError, match=r"a\.mp4: cannot be read as sound: .*; ffmpeg was ended by signal 9"):
+        read_waveform(tmp_path / "a.mp4", 32000)
+    stand_in.write_text(stand_in.read_text().replace("kill", "true"))
+    assert len(read_waveform(tmp_path / "a.mp4", 32000)) == 1000
 
 
 def test_without_ffmpeg_a_sentence_says_what_would_help(tmp_path, monkeypatch):

@@ -2,7 +2,8 @@
 
     python scripts/bench/all.py [--rounds N] [--json FILE] [--figure FILE.png] [--no-tune]
 
-They need: pip install torch onnx onnxruntime torchlibrosa librosa panns-inference matplotlib grain; openvino is optional.
+They need: pip install torch onnx onnxruntime torchlibrosa librosa panns-inference matplotlib grain; openvino is
+optional.
 """
 
 import json

@@ -21,6 +21,7 @@ from panns_jax.data.packed import LeftOut
 from panns_jax.data.sounds import to_int16
 from panns_jax.data.sources import ClipSource
 from panns_jax.errors import InputError
+from panns_jax.ffmpeg import find_ffmpeg
 from panns_jax.labels import audioset
 
 RATE = 32000
@@ -103,6 +104,17 @@ def test_a_list_of_an_earlier_packing_does_not_outlive_it(corpus, tmp_path):
 def test_int16_is_truncated_towards_zero_and_clipped():
     waveform = np.array([0, 1, -1, 1.5, -7, 0.99999, -0.99999, 1.9 / 32767, -1.9 / 32767], np.float32)
     assert to_int16(waveform).tolist() == [0, 32767, -32767, 32767, -32767, 32766, -32766, 1, -1]
+
+
+def test_sound_that_takes_ffmpeg_is_packed(tmp_path, read_hdf5):
+    if (ffmpeg := find_ffmpeg()) is None:
+        pytest.skip("ffmpeg is missing: pip install imageio-ffmpeg")
+    soundfile.write(tmp_path / "tone.wav", tone(RATE, 1), RATE)
+    subprocess.run([ffmpeg, "-v", "error", "-i", tmp_path / "tone.wav", tmp_path / "Ya.m4a"], check=True)
+    (tmp_path / "s.csv").write_text('a, 0, 1, "/m/09x0r"\n')
+    assert pack(tmp_path / "s.csv", tmp_path, tmp_path / "x.h5", clip_seconds=1.0).packed == 1
+    row = read_hdf5(tmp_path / "x.h5")["waveform"][0]
+    assert 10_000 < np.abs(row[8000:-4000]).max() < 20_000
 
 
 def test_a_long_name_widens_the_column_and_is_not_cut(tmp_path, read_hdf5):
