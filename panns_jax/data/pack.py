@@ -52,8 +52,7 @@ class Pack:
     audios: Path
     """Folder of the sound files; of several csv, each takes its own folder in it where there is one of its name."""
     out: Path
-    """The HDF5 file to write, such as WORKSPACE/hdf5s/waveforms/balanced_train.h5; or a folder, in which each csv gets
-    a file of its name without "_segments"."""
+    """The HDF5 file to write, such as W/hdf5s/waveforms/eval.h5; or a folder for all (x_segments.csv: x.h5)."""
     clip_seconds: float = 10.0
     """Length of every clip: shorter ones are padded with zeros at the end, longer ones cut."""
     sample_rate: int = 32000
