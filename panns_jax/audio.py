@@ -1,9 +1,11 @@
 """Sound files to waveforms: float32 (samples,) in [-1, 1], mono, at the sample rate asked for."""
 
+import functools
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,10 +13,7 @@ from jaxtyping import Float
 from panns_jax.errors import InputError
 from panns_jax.files import require_file
 
-if TYPE_CHECKING:
-    import soundfile
-
-_BLOCK_FRAMES = 1 << 18
+_BLOCK_SAMPLES = 1 << 18
 
 
 def read_waveform(
@@ -23,7 +22,8 @@ def read_waveform(
     """Reads a sound file, mixes its channels to one by their mean, and resamples it (soxr, very high quality).
 
     Args:
-      path: a file in any format that libsndfile reads (wav, flac, ogg, mp3, aiff, …), any rate and channel count.
+      path: a file in any format that libsndfile reads (wav, flac, ogg, mp3, aiff, …), or else ffmpeg where it is
+        installed (mp4, m4a, webm, mkv, wma, …, of which the first sound track is taken); any rate and channel count.
       sample_rate: samples per second of the result.
       seconds: where given, only the beginning of that length is read, however long the file.
 
@@ -33,21 +33,12 @@ def read_waveform(
     Raises:
       InputError: the file is missing, unreadable, empty, or holds values that are no numbers.
     """
-    import soundfile
-
     path = Path(path)
     require_file(path, "a sound file")
     if path.suffix.lower() == ".raw":
         raise InputError(f"{path}: raw samples do not tell their rate and format; convert them to wav")
-    try:
-        # As bytes on POSIX, where a name need not be text.
-        name: Any = os.fsencode(path) if os.name == "posix" else path
-        with soundfile.SoundFile(name) as file:
-            rate = file.samplerate
-            # A second more than asked for: the resampler looks ahead.
-            mono = _read_mono(file, None if seconds is None else math.ceil((seconds + 1) * rate))
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read as sound: {_reason(error)}") from error
+    # A second more than asked for: the resampler looks ahead.
+    mono, rate = _read_mono(path, None if seconds is None else seconds + 1)
     if not len(mono):
         raise InputError(f"{path}: holds no samples")
     waveform = resample(mono, rate, sample_rate)
@@ -67,18 +58,48 @@ def resample(waveform: Float[np.ndarray, " samples"], rate: int, sample_rate: in
     return resampled if len(resampled) else waveform[:1].copy()
 
 
-def _read_mono(file: "soundfile.SoundFile", limit: int | None) -> Float[np.ndarray, " frames"]:
+def _read_mono(path: Path, seconds: float | None) -> tuple[Float[np.ndarray, " frames"], int]:
+    """The mean of the channels, at most as long as asked for, and the sample rate."""
+    import soundfile
+
+    # As bytes on POSIX, where a name need not be text.
+    name: Any = os.fsencode(path) if os.name == "posix" else path
+    try:
+        with soundfile.SoundFile(name) as file:
+            read = functools.partial(file.read, dtype="float32", always_2d=True)
+            return _mean_of_channels(read, file.channels, _frames(seconds, file.samplerate)), file.samplerate
+    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        reason = _reason(error)
+    if not path.stat().st_size:
+        raise InputError(f"{path}: cannot be read as sound: the file is empty")
+    from panns_jax.ffmpeg import decoding
+
+    try:
+        with decoding(path, seconds=seconds) as sound:
+            rate = sound.sample_rate
+            return _mean_of_channels(sound.read, sound.channels, _frames(seconds, rate)), rate
+    except InputError as error:
+        raise InputError(f"{path}: cannot be read as sound: {reason}; {error}") from error
+
+
+def _frames(seconds: float | None, rate: int) -> int | None:
+    return None if seconds is None else math.ceil(seconds * rate)
+
+
+def _mean_of_channels(
+    read: Callable[[int], Float[np.ndarray, "frames channels"]], channels: int, limit: int | None
+) -> Float[np.ndarray, " frames"]:
     """The mean of the channels, at most `limit` frames."""
     blocks = []
     frames = 0
+    block_frames = max(1, _BLOCK_SAMPLES // channels)
     # By blocks, to the end: the length that a header declares may be a guess or a lie.
     while limit is None or frames < limit:
-        count = _BLOCK_FRAMES if limit is None else min(_BLOCK_FRAMES, limit - frames)
-        block = file.read(count, dtype="float32", always_2d=True)
+        block = read(block_frames if limit is None else min(block_frames, limit - frames))
         if not len(block):
             break
         # The mean is taken in float64: many loud channels must not lose the quiet ones.
-        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
+        mono = block[:, 0] if channels == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
         blocks.append(mono)
         frames += len(block)
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)

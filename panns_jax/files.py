@@ -86,6 +86,18 @@ def _remove_abandoned(path: Path) -> None:
             os.close(handle)
 
 
+def is_being_written(part: Path) -> bool:
+    """Whether the writer of a file that `written_aside` made is still at work, as far as that can be told."""
+    try:
+        handle = os.open(part, os.O_RDWR)
+    except OSError:  # gone by now, or another user's
+        return True
+    try:
+        return not _lock(handle)
+    finally:
+        os.close(handle)
+
+
 def _lock(handle: int) -> bool:
     """Takes the lock of an open file, until it is closed; False where another process has it, or there are no locks."""
     if fcntl is None:

@@ -36,6 +36,7 @@ jaxtyping.install_import_hook(
     [
         "panns_jax.audio",
         "panns_jax.data",
+        "panns_jax.ffmpeg",
         "panns_jax.frontend",
         "panns_jax.infer",
         "panns_jax.kernels",

@@ -101,12 +101,13 @@ def read_index(path: str | os.PathLike[str]) -> ClipIndex:
       InputError: the file is missing, damaged, or no index file.
     """
     from panns_jax.data.hdf5 import column, reading
+    from panns_jax.data.storage import holds_waveforms
 
     path = Path(path)
     with reading(path) as file:
         names = column(file, "audio_name", "S", 1)[:]
         targets = _read_targets(file, len(names))
-        if "waveform" in file and "index_in_hdf5" not in file:
+        if holds_waveforms(file) and "index_in_hdf5" not in file:
             raise InputError(f"{path}: is a waveforms file; panns-jax index makes an index file of it")
         rows = column(file, "index_in_hdf5", "iu", 1)[:].astype(np.int32)
         old_layout = "hdf5_name" in file
@@ -133,12 +134,13 @@ def list_clips(path: str | os.PathLike[str]) -> ClipIndex:
       InputError: the file is missing, damaged, or no waveforms file.
     """
     from panns_jax.data.hdf5 import column, reading
+    from panns_jax.data.storage import count_rows
 
     path = Path(path)
     with reading(path) as file:
         if "index_in_hdf5" in file:
             raise InputError(f"{path}: is an index file; --combine lists the clips of index files")
-        rows = column(file, "waveform", "if", 2).shape[0]
+        rows = count_rows(file)
         names = column(file, "audio_name", "S", 1)[:]
         targets = _read_targets(file, len(names))
     if not len(names) == len(targets) == rows:
@@ -214,9 +216,11 @@ def _spare_waveforms(out: Path) -> None:
     """Refuses to replace what took hours to pack: names of indexes and waveforms files differ by a folder only."""
     import h5py
 
+    from panns_jax.data.storage import holds_waveforms
+
     if out.is_file() and h5py.is_hdf5(out):
         with h5py.File(out, "r") as file:
-            if "waveform" in file:
+            if holds_waveforms(file):
                 raise InputError(f"--out {out} is a waveforms file, which an index must not replace; name another file")
 
 

@@ -1,56 +1,66 @@
-"""`panns-jax pack`: sound files to a waveforms HDF5 file in the published layout."""
+"""`panns-jax pack`: sound files to waveforms HDF5 files, as published or in FLAC."""
 
-import contextlib
-import csv
 import dataclasses
 import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import tyro
-from jaxtyping import Float, Int16
 
+from panns_jax.data.packed import (
+    LeftOut,
+    PackReport,
+    count_new,
+    left_out_path,
+    note_report,
+    read_report,
+    write_left_out,
+)
+from panns_jax.data.row_writer import EncodedRow, Encoding, RowFormat, write_labels
+from panns_jax.data.sounds import read_row, sound_files
 from panns_jax.errors import InputError
 from panns_jax.execute import Engine, counted, for_each, tell_nodes
-from panns_jax.files import written_aside
-from panns_jax.labels import audioset
+from panns_jax.files import sha256
 
 if TYPE_CHECKING:
-    import h5py
-
     from panns_jax.data.metadata import Segment
 
-# Extensions in the order of preference, where a clip is there in several formats.
-_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".caf", ".w64", ".au")
 _SHOWN = 10
+_HDF5 = (".h5", ".hdf5")
 # No sound is recorded at a higher one; soxr crashes at some that are (seen at 2 GHz with soxr 1.1).
 _HIGHEST_RATE = 384_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pack:
-    """Packs the clips of a segments csv into one HDF5 file: mono, one rate, one length, int16.
+    """Packs the clips of segments csv files into an HDF5 file each: mono, one rate, one length.
 
     The sound of a clip is the file Y<id>.wav in the folder, or Y<id> with another extension that libsndfile reads
-    (flac, ogg, opus, mp3, aiff, caf, w64, au). Clips without a readable file are left out and listed.
+    (flac, ogg, opus, mp3, aiff, caf, …) or ffmpeg where it is installed (m4a, mp4, webm, mkv, …). Clips without a
+    readable file are left out and listed in OUT.left_out.csv.
+
+    A file is complete or not there. Started again, files that were packed from the same csv with the same options are
+    left as they are, so that an interrupted packing of many goes on where it stopped.
     """
 
-    csv: Path
-    """Segments csv, as AudioSet publishes: ID, 0.000, 10.000, "/m/09x0r,/m/05zppz"."""
+    csv: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE...", help_behavior_hint="")]
+    """Segments csv, as AudioSet publishes: ID, 0.000, 10.000, "/m/09x0r,/m/05zppz"; or several, such as parts/*.csv."""
     audios: Path
-    """Folder of the sound files."""
+    """Folder of the sound files; of several csv, each takes its own folder in it where there is one of its name."""
     out: Path
-    """The HDF5 file to write, such as WORKSPACE/hdf5s/waveforms/balanced_train.h5."""
+    """The HDF5 file to write, such as W/hdf5s/waveforms/eval.h5; or a folder for all (x_segments.csv: x.h5)."""
     clip_seconds: float = 10.0
     """Length of every clip: shorter ones are padded with zeros at the end, longer ones cut."""
     sample_rate: int = 32000
     """Samples per second; other rates are resampled."""
+    encoding: Encoding = "int16"
+    """int16 is the published layout; flac holds the same samples in about half the room, decoded as they are read."""
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Replace OUT if it exists."""
+    """Pack anew what is packed already, and replace it."""
     workers: int | None = None
     """Number of processes that read sound files, 0 for none; as many as there are processor cores, here or in the
     cluster, by default."""
@@ -60,56 +70,60 @@ class Pack:
     """Of the Ray cluster, auto or host:port; without it, Ray is started on this machine."""
 
     def run(self) -> int:
-        """Packs and tells what was done; 1 where clips were left out."""
-        report = pack(
-            self.csv,
-            self.audios,
-            self.out,
-            clip_seconds=self.clip_seconds,
-            sample_rate=self.sample_rate,
-            workers=self.workers,
-            replace=self.force,
-            engine=self.engine,
-            address=self.address,
-        )
+        """Packs and tells what was done; 1 where clips were left out, or one of several csv could not be packed."""
+        places = _places(self.csv, self.out)
+        unpacked: list[NothingPackedError] = []
+        incomplete = False
+        for number, (segments_csv, out) in enumerate(places, start=1):
+            try:
+                report = pack(
+                    segments_csv,
+                    _folder_of(segments_csv, self.audios),
+                    out,
+                    clip_seconds=self.clip_seconds,
+                    sample_rate=self.sample_rate,
+                    encoding=self.encoding,
+                    workers=self.workers,
+                    replace=self.force,
+                    engine=self.engine,
+                    address=self.address,
+                    place=f" ({number} of {len(places)})" if len(places) > 1 else "",
+                )
+            except NothingPackedError as error:
+                unpacked.append(error)
+                continue
+            incomplete |= bool(report.left_out)
+            self._tell(report, out)
+        if unpacked:
+            if len(unpacked) == len(places):
+                raise InputError("\n  ".join(map(str, unpacked)))
+            print(f"{len(unpacked)} of {len(places)} csv not packed:", file=sys.stderr)
+            for error in unpacked:
+                print(f"  {error}", file=sys.stderr)
+        return 1 if unpacked or incomplete else 0
+
+    def _tell(self, report: PackReport, out: Path) -> None:
         total = report.packed + len(report.left_out)
         clips = f"{report.packed} of {total} clips of {self.clip_seconds:g} s at {self.sample_rate} Hz"
-        print(f"packed {clips} into {self.out}")
+        if report.before:
+            print(f"{out} is there already, with {clips}")
+        else:
+            print(f"packed {clips} into {out}")
         if report.clipped:
             print(f"{report.clipped} of them went beyond full scale and were clipped")
         tell_nodes(report.nodes)
         if report.left_out:
-            print(f"{len(report.left_out)} left out, listed in {_left_out_path(self.out)}:")
+            print(f"{len(report.left_out)} left out, listed in {left_out_path(out)}:")
             for clip in report.left_out[:_SHOWN]:
                 print(f"  {clip.clip_id}: {clip.reason}")
             if len(report.left_out) > _SHOWN:
                 print(f"  and {len(report.left_out) - _SHOWN} more")
-        return 1 if report.left_out else 0
+        if report.new:
+            print(f"{report.new} of them have a new sound file now; --force packs all anew")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A clip that was not packed, and why, in a sentence."""
-
-    clip_id: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PackReport:
-    """What became of the clips of a segments csv.
-
-    Attributes:
-      packed: number of rows written.
-      clipped: how many of them had samples beyond full scale.
-      left_out: the clips without a row.
-      nodes: clips that each machine of a cluster worked on; empty without one.
-    """
-
-    packed: int
-    clipped: int
-    left_out: tuple[LeftOut, ...]
-    nodes: dict[str, int] = dataclasses.field(default_factory=dict)
+class NothingPackedError(InputError):
+    """A csv that cannot be packed, while others may be."""
 
 
 def pack(
@@ -119,14 +133,17 @@ def pack(
     *,
     clip_seconds: float = 10.0,
     sample_rate: int = 32000,
+    encoding: Encoding = "int16",
     workers: int | None = 0,
     replace: bool = False,
     engine: Engine = "local",
     address: str | None = None,
+    place: str = "",
 ) -> PackReport:
     """Writes a waveforms file: `audio_name` (N,) S20, `waveform` (N, samples) int16, `target` (N, 527) bool.
 
-    The rows are in the order of the csv. What was left out is also written to OUT.left_out.csv (clip_id, reason).
+    The rows are in the order of the csv. What was left out is also written to OUT.left_out.csv (clip_id, reason). A
+    file that is there already, from the same csv and with the same options, stays as it is.
 
     Args:
       segments_csv: as AudioSet publishes.
@@ -134,64 +151,88 @@ def pack(
       out: the file to write, *.h5.
       clip_seconds: length of every clip.
       sample_rate: of every clip, samples per second.
+      encoding: "flac" writes the same samples as `flac` (bytes,) uint8 and `flac_offset` (N + 1,) instead of
+        `waveform`.
       workers: processes that read sound files; 0 for none, None for as many as there are processor cores.
-      replace: whether a file that is there may be replaced.
+      replace: whether a file that is there is packed anew.
       engine: what reads the sound files: processes of this machine, or a cluster.
       address: of the cluster.
+      place: what the progress bar says after the file's name.
 
     Raises:
-      InputError: an option or the csv is wrong, no clip at all could be read, or the file is there already or cannot
-        be written.
+      InputError: an option is wrong, or the file cannot be written.
+      NothingPackedError: the csv or the folder cannot be read, no clip at all could be, or another file is there.
     """
     from panns_jax.data.hdf5 import require_hdf5_name, writing
-    from panns_jax.data.metadata import read_segments
 
-    samples = _clip_samples(clip_seconds, sample_rate)
+    rows_format = _row_format(clip_seconds, sample_rate, encoding)
     out = Path(out)
     require_hdf5_name(out)
+    segments, paths, fingerprint = _clips(Path(segments_csv), Path(audios))
     if out.exists() and not replace:
-        raise InputError(f"--out {out} exists already; --force replaces it")
-    segments = read_segments(segments_csv)
-    if not segments:
-        raise InputError(f"{segments_csv}: holds no segments")
-    paths = _sound_files(Path(audios), segments)
-    read = functools.partial(_read_row, sample_rate=sample_rate, samples=samples)
+        return _there_already(out, rows_format, fingerprint, segments, paths)
+    read = functools.partial(_read_encoded, rows_format=rows_format)
     rows: list[Segment] = []
     left_out: list[LeftOut] = []
     nodes: dict[str, int] = {}
     clipped = 0
-    task = f"packing {out.name}"
+    task = f"packing {out.name}{place}"
     with (
         for_each(read, paths, workers=workers, task=task, unit="clips", engine=engine, address=address) as outcomes,
         writing(out) as file,
     ):
-        # A row is a chunk: read in one piece at an offset that does not move, while the number of rows can grow.
-        waveform = file.create_dataset(
-            "waveform", (0, samples), np.int16, maxshape=(None, samples), chunks=(1, samples)
-        )
+        writer = rows_format.writer(file)
         for segment, outcome in zip(segments, counted(outcomes, nodes), strict=True):
             if outcome.result is None:
                 left_out.append(LeftOut(segment.clip_id, outcome.failure or ""))
                 continue
             row, beyond = outcome.result
-            waveform.resize(len(rows) + 1, axis=0)
-            waveform[len(rows)] = row
+            writer.append(row)
             rows.append(segment)
             clipped += beyond
         if not rows:
-            raise InputError(f"{segments_csv}: none of its {len(segments)} clips can be read; {left_out[0].reason}")
-        _write_labels(file, rows)
-        file.attrs["sample_rate"] = np.int32(sample_rate)
-        _write_left_out(out, left_out)  # before the file itself, which stands for it
-    return PackReport(len(rows), clipped, tuple(left_out), nodes)
+            told = f"none of its {len(segments)} clips can be read; {left_out[0].reason}"
+            raise NothingPackedError(f"{segments_csv}: {told}")
+        writer.finish()
+        write_labels(file, rows)
+        report = PackReport(len(rows), clipped, tuple(left_out), nodes=nodes)
+        note_report(file, report, fingerprint)
+        write_left_out(out, left_out)  # before the file itself, which stands for it
+    return report
 
 
-def to_int16(waveform: Float[np.ndarray, " samples"]) -> Int16[np.ndarray, " samples"]:
-    """Full scale [-1, 1] to ±32767, towards zero, as the published files hold it; what is beyond is clipped."""
-    return (np.clip(waveform, -1.0, 1.0) * 32767.0).astype(np.int16)
+def _clips(segments_csv: Path, audios: Path) -> tuple[list["Segment"], list[Path], str]:
+    """The clips of a csv, the sound file of each, and a fingerprint of the csv."""
+    from panns_jax.data.metadata import read_segments
+
+    try:
+        segments = read_segments(segments_csv)
+        if not segments:
+            raise InputError(f"{segments_csv}: holds no segments")
+        return segments, sound_files(audios, segments), sha256(segments_csv)
+    except InputError as error:
+        raise NothingPackedError(str(error)) from error
 
 
-def _clip_samples(clip_seconds: float, sample_rate: int) -> int:
+def _there_already(
+    out: Path, rows_format: RowFormat, fingerprint: str, segments: Sequence["Segment"], paths: Sequence[Path]
+) -> PackReport:
+    try:
+        report = read_report(out, rows_format, fingerprint)
+    except InputError as error:
+        raise NothingPackedError(f"{error}; --force replaces it") from error
+    files = {segment.clip_id: path for segment, path in zip(segments, paths, strict=True)}
+    left_out = [files[clip.clip_id] for clip in report.left_out if clip.clip_id in files]
+    return dataclasses.replace(report, new=count_new(out, left_out))
+
+
+def _read_encoded(path: Path, *, rows_format: RowFormat) -> tuple[EncodedRow, bool]:
+    """The row of a clip, and whether it went beyond full scale."""
+    row, beyond = read_row(path, rows_format.sample_rate, rows_format.samples)
+    return rows_format.encode(row), beyond
+
+
+def _row_format(clip_seconds: float, sample_rate: int, encoding: Encoding) -> RowFormat:
     if not 1 <= sample_rate <= _HIGHEST_RATE:
         raise InputError(f"--sample-rate must be from 1 to {_HIGHEST_RATE} samples per second, not {sample_rate}")
     if not 0 < clip_seconds < math.inf or round(clip_seconds * sample_rate) < 1:
@@ -199,65 +240,33 @@ def _clip_samples(clip_seconds: float, sample_rate: int) -> int:
     samples = round(clip_seconds * sample_rate)
     if samples * 2 >= 2**32:
         raise InputError(f"--clip-seconds {clip_seconds:g} is too long: a clip must fit into 4 GB")
-    return samples
+    if encoding == "flac":
+        from panns_jax.data.flac import require_encodable
+
+        require_encodable(sample_rate)
+    return RowFormat(sample_rate, samples, encoding)
 
 
-def _sound_files(folder: Path, segments: Sequence["Segment"]) -> list[Path]:
-    """The file of each clip; that of the published name where there is none."""
-    preference = {extension: rank for rank, extension in enumerate(_EXTENSIONS)}
-    best: dict[str, tuple[int, str]] = {}
-    try:
-        # One listing: asking for millions of names one by one is slow on network disks.
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = Path(entry.name)
-                rank = preference.get(name.suffix.lower())
-                if rank is not None:
-                    best[name.stem] = min(best.get(name.stem, (rank, name.name)), (rank, name.name))
-    except OSError as error:
-        raise InputError(f"--audios {folder}: cannot be listed: {error.strerror}") from error
-    names = ((segment, f"Y{segment.clip_id}") for segment in segments)
-    folder = folder.absolute()  # the nodes of a cluster work in folders of their own
-    return [folder / (best[stem][1] if stem in best else segment.audio_name) for segment, stem in names]
+def _places(files: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
+    """Each csv, and the file that it is packed into."""
+    if not files:
+        raise InputError("--csv needs at least one file")
+    if out.suffix.lower() in _HDF5 and not out.is_dir():
+        if len(files) > 1:
+            raise InputError(f"--out {out} is one file, for {len(files)} csv; name a folder")
+        return [(files[0], out)]
+    if out.suffix and not out.is_dir():
+        raise InputError(f"--out must end in .h5 or .hdf5, or be a folder, got {out.name!r}")
+    named: dict[Path, Path] = {}
+    for file in files:
+        place = out / f"{file.stem.replace('_segments', '')}.h5"
+        if place in named:
+            raise InputError(f"--csv {named[place]} and {file} would both be packed into {place}")
+        named[place] = file
+    return [(file, place) for place, file in named.items()]
 
 
-def _read_row(path: Path, *, sample_rate: int, samples: int) -> tuple[Int16[np.ndarray, " samples"], bool]:
-    """The row of a clip, and whether it went beyond full scale."""
-    from panns_jax.audio import read_waveform
-
-    waveform = read_waveform(path, sample_rate, seconds=samples / sample_rate)[:samples]
-    row = np.zeros(samples, np.int16)
-    row[: len(waveform)] = to_int16(waveform)
-    return row, bool(np.abs(waveform).max() > 1)
-
-
-def _write_labels(file: "h5py.File", rows: list["Segment"]) -> None:
-    from panns_jax.data.hdf5 import NAME_BYTES, bytes_column
-    from panns_jax.data.metadata import segment_targets
-
-    file["audio_name"] = bytes_column([segment.audio_name.encode() for segment in rows], NAME_BYTES)
-    file["target"] = segment_targets(rows, len(audioset()))
-
-
-def _left_out_path(out: Path) -> Path:
-    return out.with_name(f"{out.name}.left_out.csv")
-
-
-def _write_left_out(out: Path, left_out: Sequence[LeftOut]) -> None:
-    path = _left_out_path(out)
-    with _named_errors(path):
-        if not left_out:
-            path.unlink(missing_ok=True)  # that of an earlier packing
-            return
-        with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["clip_id", "reason"])
-            writer.writerows((clip.clip_id, clip.reason) for clip in left_out)
-
-
-@contextlib.contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+def _folder_of(segments_csv: Path, audios: Path) -> Path:
+    """The sounds of a csv: AudioSet's are in a folder for each list, named as it is."""
+    own = audios / segments_csv.stem
+    return own if own.is_dir() else audios

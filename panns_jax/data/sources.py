@@ -2,32 +2,25 @@
 
 import dataclasses
 import os
-import threading
-import weakref
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from panns_jax.data.flac import DamagedRow
 from panns_jax.data.hdf5 import column, reading
 from panns_jax.data.index import ClipIndex
+from panns_jax.data.storage import OpenFiles, Rows, find_rows
 from panns_jax.errors import InputError
-
-if TYPE_CHECKING:
-    import h5py
-
-_PUBLISHED_RATE = 32000  # of files that do not tell
-_SHORTS = np.dtype("<i2")
-_FLOATS = np.dtype("<f4")
 
 
 class ClipSource:
     """The clips of an index with their waveforms, at a sample rate: a sequence that many threads may read at once.
 
     Where a file's rate is a multiple of the sample rate asked for, every second, fourth … sample is taken, as the
-    published 16 kHz and 8 kHz models were trained. Rows that lie plainly in their file are read at their offset,
-    without the HDF5 library, whose one lock would make threads wait for each other.
+    published 16 kHz and 8 kHz models were trained. Rows that lie plainly in their file, and FLAC, are read at their
+    offset, without the HDF5 library, whose one lock would make threads wait for each other. FLAC is decoded on the
+    fly, by threads at once, to the very samples that a file of int16 holds.
 
     Pickled, it carries no open file; each process opens the files that it reads when it needs them.
 
@@ -48,13 +41,13 @@ class ClipSource:
         self.index = index
         self.sample_rate = sample_rate
         self._files = tuple(_inspect(index, number, sample_rate) for number in range(len(index.files)))
-        lengths = {file.samples: file.path for file in self._files}
+        lengths = {file.samples: file.rows.path for file in self._files}
         if len(lengths) > 1:
             told = " and ".join(f"{path} of {samples} samples" for samples, path in list(lengths.items())[:2])
             raise InputError(f"{index.path}: lists clips of different lengths: {told} at {sample_rate} Hz")
         self.samples = next(iter(lengths), 0)
-        self.dtype = np.dtype(np.int16 if all(file.dtype.kind == "i" for file in self._files) else np.float32)
-        self._handles = _Handles()
+        self.dtype = np.dtype(np.int16 if all(file.rows.dtype.kind == "i" for file in self._files) else np.float32)
+        self._open = OpenFiles()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -79,118 +72,64 @@ class ClipSource:
         """The waveforms of some clips, int16 or float32 (`dtype`).
 
         Raises:
-          InputError: a file has vanished or cannot be read any more.
+          InputError: a file has vanished or cannot be read any more, or a row is damaged; the message names file, row
+            and clip.
         """
         rows = np.empty((len(clips), self.samples), self.dtype)
         for place, clip in enumerate(clips):
             file = self._files[self.index.file_number[clip]]
-            row = int(self.index.index_in_hdf5[clip])
-            if file.stride == 1 and file.dtype == self.dtype and file.offsets is not None:
-                self._handles.read_into(file, row, rows[place])
+            if file.stride == 1 and file.rows.dtype == self.dtype:
+                self._read_into(file.rows, clip, rows[place])
                 continue
-            whole = np.empty(file.samples * file.stride + file.rest, file.dtype)
-            self._handles.read_into(file, row, whole)
+            whole = np.empty(file.rows.samples, file.rows.dtype)
+            self._read_into(file.rows, clip, whole)
             decimated = whole[:: file.stride]
-            rows[place] = decimated if file.dtype.kind == self.dtype.kind else decimated.astype(np.float32) / 32767
+            rows[place] = decimated if decimated.dtype == self.dtype else decimated.astype(np.float32) / 32767
         return rows
 
+    def _read_into(self, rows: Rows, clip: int | np.integer, out: Shaped[np.ndarray, " samples"]) -> None:
+        row = int(self.index.index_in_hdf5[clip])
+        try:
+            rows.read_into(row, out, self._open)
+        except DamagedRow as error:
+            name = os.fsdecode(bytes(self.index.audio_name[clip]))
+            damaged = f"row {row} ({name}) cannot be decoded as FLAC: {error}"
+            raise InputError(f"{rows.path}: {damaged}; pack the file anew") from error
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_handles"}
+        return {name: value for name, value in self.__dict__.items() if name != "_open"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._handles = _Handles()
+        self._open = OpenFiles()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _File:
-    """What must be known to read the rows of a waveforms file.
+    """A waveforms file of the index.
 
     Attributes:
-      samples: length of a row after decimation.
+      rows: how to read it.
       stride: every how many-th sample is taken.
-      rest: how many samples longer than `samples * stride` a row is; not positive.
-      dtype: of the file, in native byte order.
-      offsets: where each row begins in the file, bytes; None where only the HDF5 library can tell.
+      samples: length of a row after that.
     """
 
-    path: Path
-    samples: int
+    rows: Rows
     stride: int
-    rest: int
-    dtype: np.dtype
-    offsets: Int[np.ndarray, " rows"] | None
-
-
-class _Handles:
-    """The files that this process has open, shared by its threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._descriptors: dict[Path, int] = {}
-        self._hdf5: dict[Path, h5py.File] = {}
-        weakref.finalize(self, _close, self._descriptors, self._hdf5)
-
-    def read_into(self, file: _File, row: int, out: np.ndarray) -> None:
-        if file.offsets is None:
-            self._read_by_hdf5(file, row, out)
-        else:
-            self._read_at_offset(file, int(file.offsets[row]), out)
-
-    def _read_at_offset(self, file: _File, offset: int, out: np.ndarray) -> None:
-        view = out.data.cast("B")
-        try:
-            descriptor = self._descriptors.get(file.path)
-            if descriptor is None:
-                with self._lock:
-                    if file.path not in self._descriptors:
-                        self._descriptors[file.path] = os.open(file.path, os.O_RDONLY)
-                    descriptor = self._descriptors[file.path]
-            while len(view):
-                count = os.preadv(descriptor, [view], offset)
-                if not count:
-                    raise InputError(f"{file.path}: has become shorter than it was")
-                view = view[count:]
-                offset += count
-        except OSError as error:
-            raise InputError(f"{file.path}: cannot be read any more: {error.strerror}") from error
-
-    def _read_by_hdf5(self, file: _File, row: int, out: np.ndarray) -> None:
-        import h5py
-
-        try:
-            with self._lock:
-                if file.path not in self._hdf5:
-                    self._hdf5[file.path] = h5py.File(file.path, "r")
-                out[:] = self._hdf5[file.path]["waveform"][row]  # pyright: ignore[reportIndexIssue]
-        except (OSError, RuntimeError, KeyError) as error:
-            raise InputError(f"{file.path}: cannot be read any more: {error}") from error
-
-
-def _close(descriptors: dict[Path, int], files: "dict[Path, h5py.File]") -> None:
-    for descriptor in descriptors.values():
-        os.close(descriptor)
-    for file in files.values():
-        file.close()
+    samples: int
 
 
 def _inspect(index: ClipIndex, number: int, sample_rate: int) -> _File:
     path = index.files[number]
+    rows = find_rows(path)
     with reading(path) as file:
-        waveform = column(file, "waveform", "if", 2)
         names = column(file, "audio_name", "S", 1)[:]
-        rate = int(file.attrs.get("sample_rate", _PUBLISHED_RATE))
-        if waveform.dtype.newbyteorder("=") not in (_SHORTS, _FLOATS):
-            raise InputError(f"{path}: its waveforms are {waveform.dtype}, not int16 or float32")
-        offsets = _offsets(file, waveform)
-        rows, length = waveform.shape
-        dtype = waveform.dtype.newbyteorder("=")
-    if rate < 1 or rate % sample_rate:
-        raise InputError(f"{path}: holds {rate} Hz, which is no multiple of the model's {sample_rate} Hz; pack it anew")
-    _check_rows(index, number, names, rows)
-    stride = rate // sample_rate
-    samples = -(-length // stride)
-    return _File(path, samples, stride, length - samples * stride, dtype, offsets)
+    if rows.sample_rate % sample_rate:
+        told = f"holds {rows.sample_rate} Hz, which is no multiple of the model's {sample_rate} Hz"
+        raise InputError(f"{path}: {told}; pack it anew")
+    _check_rows(index, number, names, rows.count)
+    stride = rows.sample_rate // sample_rate
+    return _File(rows, stride, -(-rows.samples // stride))
 
 
 def _check_rows(index: ClipIndex, number: int, names: np.ndarray, rows: int) -> None:
@@ -207,28 +146,3 @@ def _check_rows(index: ClipIndex, number: int, names: np.ndarray, rows: int) -> 
         expected, found = (os.fsdecode(bytes(name)) for name in (index.audio_name[clip], names[row]))
         told = f"{expected} in row {row}, which holds {found or 'no clip'}"
         raise InputError(f"{index.path}: looks in {path} for {told}; {anew}")
-
-
-def _offsets(file: "h5py.File", waveform: "h5py.Dataset") -> Int[np.ndarray, " rows"] | None:
-    """Where each row begins in the file, if the rows lie there plainly: whole, uncompressed, in our byte order."""
-    plain = waveform.dtype in (_SHORTS, _FLOATS) and waveform.dtype.isnative and hasattr(os, "preadv")
-    if not plain or file.userblock_size or waveform.external or waveform.is_virtual or not waveform.size:
-        return None
-    rows, length = waveform.shape
-    row_bytes = length * waveform.dtype.itemsize
-    if waveform.chunks is None:
-        begin = waveform.id.get_offset()
-        return None if begin is None else begin + np.arange(rows, dtype=np.int64) * row_bytes
-    height, width = waveform.chunks
-    if width != length or waveform.id.get_create_plist().get_nfilters():
-        return None
-    begins = np.full(-(-rows // height), -1, np.int64)
-
-    def note(chunk: Any) -> None:
-        begins[chunk.chunk_offset[0] // height] = chunk.byte_offset
-
-    waveform.id.chunk_iter(note)
-    if (begins < 0).any():  # never written: zeros that are nowhere
-        return None
-    place = np.arange(rows, dtype=np.int64)
-    return begins[place // height] + place % height * row_bytes

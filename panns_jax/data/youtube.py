@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int16
 
-from panns_jax.data.ffmpeg import cut, find_ffmpeg
+from panns_jax.data.cutting import cut
 from panns_jax.data.metadata import Segment
 from panns_jax.data.obstacles import Obstacle, Reason, obstacle_of
 from panns_jax.errors import InputError, require_extra
+from panns_jax.ffmpeg import require_ffmpeg
 
 SAMPLE_RATE = 32000
 _LONGEST_WAIT = 300.0  # seconds
@@ -72,7 +73,7 @@ def fetch_clip(segment: Segment, *, out: Path, parts: Path, manner: Manner) -> F
       InputError: no clip could be had by trying further, as a program is missing or the disk is full.
     """
     require_extra("panns-jax download", "download", "yt_dlp")
-    find_ffmpeg()
+    require_ffmpeg()
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"Y{segment.clip_id}.", dir=parts))
     except OSError as error:

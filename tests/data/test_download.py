@@ -19,11 +19,11 @@ from http_server import Content, Request, cut, serve, status
 
 from panns_jax.data import download as module
 from panns_jax.data.download import DownloadReport, download
-from panns_jax.data.ffmpeg import find_ffmpeg
 from panns_jax.data.journal import NAME, read_failures
 from panns_jax.data.obstacles import Reason
 from panns_jax.data.youtube import Fetched
 from panns_jax.errors import InputError
+from panns_jax.ffmpeg import find_ffmpeg, require_ffmpeg
 
 pytest.importorskip("yt_dlp", reason="needs the package yt-dlp")
 
@@ -154,7 +154,7 @@ def test_what_is_gone_or_refused_is_told_and_not_asked_for_again(segments, serve
 def video_without_sound(folder: Path) -> bytes:
     path = folder / "video.avi"
     picture = ["-f", "lavfi", "-i", "color=size=64x64:duration=1", "-c:v", "mpeg4"]
-    subprocess.run([find_ffmpeg(), "-loglevel", "error", *picture, path], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([require_ffmpeg(), "-loglevel", "error", *picture, path], check=True, stdin=subprocess.DEVNULL)
     return path.read_bytes()
 
 
@@ -243,7 +243,7 @@ def test_without_ffmpeg_one_sentence_tells_what_to_install(segments, server, tmp
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "imageio_ffmpeg" else object())
     find_ffmpeg.cache_clear()
-    with pytest.raises(InputError, match=r'there is no ffmpeg: install it, or pip install "panns_jax\[download\]"'):
+    with pytest.raises(InputError, match=r'ffmpeg is not installed \(pip install "panns_jax\[ffmpeg\]"'):
         get(segments("a"), tmp_path / "out", server)
     find_ffmpeg.cache_clear()
 
@@ -252,7 +252,7 @@ def test_the_ffmpeg_of_the_package_is_used_where_none_is_installed(segments, ser
     pytest.importorskip("imageio_ffmpeg", reason="needs the package imageio-ffmpeg")
     monkeypatch.setenv("PATH", "")
     find_ffmpeg.cache_clear()
-    assert "imageio_ffmpeg" in find_ffmpeg()
+    assert "imageio_ffmpeg" in require_ffmpeg()
     assert get(segments("a"), tmp_path / "out", server).fetched == 1
     find_ffmpeg.cache_clear()
 

@@ -15,8 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from panns_jax.data.pack import LeftOut, pack, to_int16
+from panns_jax.data.index import list_clips
+from panns_jax.data.pack import pack
+from panns_jax.data.packed import LeftOut
+from panns_jax.data.sounds import to_int16
+from panns_jax.data.sources import ClipSource
 from panns_jax.errors import InputError
+from panns_jax.ffmpeg import find_ffmpeg
 from panns_jax.labels import audioset
 
 RATE = 32000
@@ -99,6 +104,17 @@ def test_a_list_of_an_earlier_packing_does_not_outlive_it(corpus, tmp_path):
 def test_int16_is_truncated_towards_zero_and_clipped():
     waveform = np.array([0, 1, -1, 1.5, -7, 0.99999, -0.99999, 1.9 / 32767, -1.9 / 32767], np.float32)
     assert to_int16(waveform).tolist() == [0, 32767, -32767, 32767, -32767, 32766, -32766, 1, -1]
+
+
+def test_sound_that_takes_ffmpeg_is_packed(tmp_path, read_hdf5):
+    if (ffmpeg := find_ffmpeg()) is None:
+        pytest.skip("ffmpeg is missing: pip install imageio-ffmpeg")
+    soundfile.write(tmp_path / "tone.wav", tone(RATE, 1), RATE)
+    subprocess.run([ffmpeg, "-v", "error", "-i", tmp_path / "tone.wav", tmp_path / "Ya.m4a"], check=True)
+    (tmp_path / "s.csv").write_text('a, 0, 1, "/m/09x0r"\n')
+    assert pack(tmp_path / "s.csv", tmp_path, tmp_path / "x.h5", clip_seconds=1.0).packed == 1
+    row = read_hdf5(tmp_path / "x.h5")["waveform"][0]
+    assert 10_000 < np.abs(row[8000:-4000]).max() < 20_000
 
 
 def test_a_long_name_widens_the_column_and_is_not_cut(tmp_path, read_hdf5):
@@ -218,22 +234,16 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(many_clips, tmp_path, me
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
-def test_a_packer_that_is_ended_leaves_no_half_written_output(many_clips, tmp_path, how):
+@pytest.mark.parametrize(
+    ("how", "encoding"),
+    [(signal.SIGKILL, "int16"), (signal.SIGKILL, "flac"), (signal.SIGINT, "int16")],
+    ids=["SIGKILL", "SIGKILL-flac", "SIGINT"],
+)
+def test_a_packer_that_is_ended_leaves_no_half_written_output(many_clips, tmp_path, how, encoding):
     out = tmp_path / "out" / "x.h5"
     out.parent.mkdir()
-    command = [
-        sys.executable,
-        "-m",
-        "panns_jax",
-        "pack",
-        "--csv",
-        many_clips[0],
-        "--audios",
-        many_clips[1],
-        "--out",
-        out,
-    ]
+    command = [sys.executable, "-m", "panns_jax", "pack", "--csv", many_clips[0], "--audios", many_clips[1]]
+    command += ["--out", out, "--encoding", encoding]
     process = subprocess.Popen([*command, "--workers", "1"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 30
     while not any(part.stat().st_size > 3_000_000 for part in out.parent.iterdir()):
@@ -245,9 +255,11 @@ def test_a_packer_that_is_ended_leaves_no_half_written_output(many_clips, tmp_pa
     if how == signal.SIGINT:
         assert process.returncode == 130 and errors.splitlines()[-1].endswith("interrupted")
         assert list(out.parent.iterdir()) == []
-    report = pack(many_clips[0], many_clips[1], out, workers=0)
+    report = pack(many_clips[0], many_clips[1], out, encoding=encoding, workers=0)
     assert report.packed == 60
     assert list(out.parent.iterdir()) == [out]  # what a killed one left beside is gone
+    pack(many_clips[0], many_clips[1], tmp_path / "unbroken.h5", encoding=encoding, workers=1)
+    assert out.read_bytes() == (tmp_path / "unbroken.h5").read_bytes()
 
 
 @pytest.mark.slow
@@ -274,10 +286,121 @@ def test_an_earlier_packing_is_replaced_only_where_that_is_asked_for(corpus, tmp
     command = ("--csv", corpus[0], "--audios", corpus[1], "--out", out, "--clip-seconds", 1, "--workers", 0)
     assert run_pack(*command).returncode == 1  # some clips are left out
     before = out.read_bytes()
-    done = run_pack(*command)
-    assert done.returncode == 2 and done.stderr.endswith("x.h5 exists already; --force replaces it\n")
+    done = run_pack(*command, "--encoding", "flac")
+    assert done.returncode == 2
+    assert done.stderr.endswith("x.h5 exists already, packed as int16; --force replaces it\n")
     assert out.read_bytes() == before
-    assert run_pack(*command, "--force").returncode == 1
+    assert run_pack(*command, "--encoding", "flac", "--force").returncode == 1
+    assert out.read_bytes() != before
+
+
+def test_a_second_start_leaves_what_is_packed_and_tells_the_same(corpus, tmp_path, run_pack, monkeypatch):
+    command = ("--csv", corpus[0], "--audios", corpus[1], "--out", tmp_path / "x.h5", "--clip-seconds", 1)
+    first = run_pack(*command, "--workers", 0)
+    before = (tmp_path / "x.h5").stat().st_ctime_ns
+    monkeypatch.setattr("panns_jax.data.pack.read_row", None)  # nothing is read
+    again = run_pack(*command, "--workers", 0)
+    assert again.returncode == first.returncode == 1
+    assert "x.h5 is there already, with 9 of 15 clips of 1 s" in again.stdout
+    assert again.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
+    assert (tmp_path / "x.h5").stat().st_ctime_ns == before  # neither written nor replaced
+
+
+def test_a_second_start_tells_of_sounds_that_have_come_since(corpus, tmp_path, run_pack):
+    command = ("--csv", corpus[0], "--audios", corpus[1], "--out", tmp_path / "x.h5", "--clip-seconds", 1)
+    run_pack(*command, "--workers", 0)
+    time.sleep(0.05)  # file systems count time in steps
+    soundfile.write(corpus[1] / "Ymissing.flac", tone(RATE, 1), RATE)
+    assert "1 of them have a new sound file now; --force packs all anew" in run_pack(*command, "--workers", 0).stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"sample_rate": 16000, "clip_seconds": 2.0}, "packed at 32000 Hz"),
+        ({"clip_seconds": 0.5}, "packed as clips of 32000 samples"),
+        ({}, "packed from another csv"),
+    ],
+)
+def test_a_file_that_was_packed_otherwise_is_not_taken_for_done(corpus, tmp_path, option, message):
+    segments, audios = corpus
+    pack(segments, audios, tmp_path / "x.h5", clip_seconds=1.0)
+    if not option:
+        segments.write_text('eight, 0, 1, "/m/09x0r"\n')
+    options: dict[str, Any] = {"clip_seconds": 1.0} | option
+    with pytest.raises(InputError, match=rf"x\.h5 exists already, {message}; --force replaces it"):
+        pack(segments, audios, tmp_path / "x.h5", **options)
+
+
+def test_a_published_or_damaged_file_in_the_place_is_not_taken_for_done(corpus, tmp_path, write_waveforms):
+    write_waveforms(tmp_path / "x.h5", ["Ya.wav"])
+    with pytest.raises(InputError, match="exists already, and does not tell what it was packed from; --force"):
+        pack(corpus[0], corpus[1], tmp_path / "x.h5", clip_seconds=1.0)
+    (tmp_path / "x.h5").write_bytes((tmp_path / "x.h5").read_bytes()[:1500])
+    with pytest.raises(InputError, match=r"x\.h5: cannot be read as HDF5: .*; --force replaces it"):
+        pack(corpus[0], corpus[1], tmp_path / "x.h5", clip_seconds=1.0)
+    assert pack(corpus[0], corpus[1], tmp_path / "x.h5", clip_seconds=1.0, replace=True).packed == 9
+
+
+@pytest.fixture
+def parts(tmp_path) -> list[Path]:
+    """Three csv with a folder of sounds each, of which the second has none that can be read."""
+    lists = []
+    for number in range(3):
+        name = f"unbalanced_train_segments_part0{number}"
+        (tmp_path / "audios" / name).mkdir(parents=True)
+        lists.append(tmp_path / f"{name}.csv")
+        lists[-1].write_text(f'c{number}, 0, 1, "/m/09x0r"\n')
+        if number != 1:
+            soundfile.write(tmp_path / "audios" / name / f"Yc{number}.wav", tone(RATE, 0.1, level=0.1 * number), RATE)
+    return lists
+
+
+def test_several_lists_are_packed_into_a_file_each_and_a_bad_one_stops_nothing(parts, tmp_path, read_hdf5, run_pack):
+    command = ("--csv", *parts, "--audios", tmp_path / "audios", "--out", tmp_path / "W", "--workers", 0)
+    done = run_pack(*command, "--clip-seconds", 0.1)
+    assert done.returncode == 1
+    assert "1 of 3 csv not packed:" in done.stderr and "part01.csv: none of its 1 clips can be read" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "W").iterdir()) == [
+        "unbalanced_train_part00.h5",
+        "unbalanced_train_part02.h5",
+    ]
+    assert read_hdf5(tmp_path / "W" / "unbalanced_train_part02.h5")["audio_name"].tolist() == [b"Yc2.wav"]
+    soundfile.write(tmp_path / "audios" / parts[1].stem / "Yc1.wav", tone(RATE, 0.1), RATE)
+    again = run_pack(*command, "--clip-seconds", 0.1)
+    assert again.returncode == 0
+    assert again.stdout.count("is there already") == 2 and again.stdout.count("packed 1 of 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("csv", "out", "message"),
+    [
+        (["a_segments.csv", "b.csv"], "x.h5", "x.h5 is one file, for 2 csv; name a folder"),
+        (["a_segments.csv", "a.csv"], "x", "would both be packed into"),
+        ([], "x", "--csv"),
+    ],
+)
+def test_lists_that_have_no_file_each_are_refused(tmp_path, run_pack, csv, out, message):
+    files = [tmp_path / name for name in csv]
+    done = run_pack("--csv", *files, "--audios", tmp_path, "--out", tmp_path / out, "--workers", 0)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_flac_holds_the_very_samples_of_int16(corpus, tmp_path):
+    sources = {}
+    for encoding in ("int16", "flac"):
+        out = tmp_path / f"{encoding}.h5"
+        report = pack(corpus[0], corpus[1], out, clip_seconds=1.0, encoding=encoding)
+        assert (report.packed, report.clipped, len(report.left_out)) == (9, 1, 6)
+        sources[encoding] = ClipSource(list_clips(out), RATE)
+    clips = np.arange(9)
+    np.testing.assert_array_equal(sources["int16"].waveforms(clips), sources["flac"].waveforms(clips))
+    assert (tmp_path / "flac.h5").stat().st_size < 2 * (tmp_path / "int16.h5").stat().st_size
+
+
+def test_a_rate_that_flac_does_not_hold_is_refused(corpus, tmp_path):
+    with pytest.raises(InputError, match="FLAC holds no 96001 Hz; choose another --sample-rate, or --encoding int16"):
+        pack(corpus[0], corpus[1], tmp_path / "x.h5", clip_seconds=1.0, sample_rate=96001, encoding="flac")
 
 
 def test_what_is_packed_does_not_replace_the_csv(corpus, run_pack):

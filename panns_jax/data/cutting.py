@@ -1,9 +1,6 @@
-"""A part of any sound or video file, by ffmpeg."""
+"""A part of any sound or video file, to the sample, by ffmpeg."""
 
-import functools
-import importlib.util
 import math
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,31 +8,12 @@ import numpy as np
 from jaxtyping import Int16
 
 from panns_jax.data.obstacles import Obstacle, Reason
-from panns_jax.errors import InputError
+from panns_jax.ffmpeg import require_ffmpeg
 
 # Decoding begins this much earlier than the cut: after a jump, lossy formats need some frames to be exact again.
 _RUN_UP = 5.0  # seconds
 _WITHIN = 3600.0  # seconds; what takes longer hangs
 _NO_SOUND = ("matches no streams", "does not contain any stream", "Invalid data found", "moov atom not found")
-
-
-@functools.cache
-def find_ffmpeg() -> str:
-    """The program: that of the system, else that of the package imageio-ffmpeg.
-
-    Raises:
-      InputError: there is neither.
-    """
-    if installed := shutil.which("ffmpeg"):
-        return installed
-    if importlib.util.find_spec("imageio_ffmpeg") is not None:
-        import imageio_ffmpeg
-
-        try:
-            return imageio_ffmpeg.get_ffmpeg_exe()
-        except RuntimeError:  # a platform for which it carries none
-            pass
-    raise InputError('there is no ffmpeg: install it, or pip install "panns_jax[download]", which brings one')
 
 
 def cut(path: Path, start: float, end: float, sample_rate: int) -> Int16[np.ndarray, " samples"]:
@@ -53,7 +31,7 @@ def cut(path: Path, start: float, end: float, sample_rate: int) -> Int16[np.ndar
         f"atrim=start_sample={first}:end_sample={first + samples}",
     )
     command = [
-        *(find_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error"),
+        *(require_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error"),
         # A list of addresses in the place of sound must not make ffmpeg ask for them.
         *("-protocol_whitelist", "file,pipe", "-ss", str(jump), "-i", f"file:{path}"),
         *("-map", "0:a:0", "-af", ",".join(steps), "-ac", "1", "-ar", str(sample_rate), "-f", "s16le", "-"),
