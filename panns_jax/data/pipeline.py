@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from panns_jax.data.sampling import Sampler
+from panns_jax.data.shared import Shared
 from panns_jax.data.sources import ClipSource
 from panns_jax.errors import InputError, require_extra
 from panns_jax.execute import available_workers
@@ -160,6 +161,7 @@ def _dataset(batches: BatchList, start: int, workers: int) -> Any:
         threads = min(available_workers(), _AHEAD)
         return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD))
     _mark_flags_parsed()
+    dataset = grain.MapDataset.source(Shared(batches))[start:]
     each = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
     options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
     return grain.experimental.WithOptionsIterDataset(each, options).mp_prefetch(
