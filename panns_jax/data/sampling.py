@@ -27,7 +27,7 @@ _ONE, _HALF = np.array(1, np.uint64), np.array(32, np.uint64)
 _FIRST_FACTOR, _SECOND_FACTOR = np.array(0x9E3779B97F4A7C15, np.uint64), np.array(0xD6E8FEB86659FD93, np.uint64)
 _ROUND_NUMBERS = [np.array(number << 32, np.uint64) for number in range(_ROUNDS)]
 # What the keys of different lists begin with, so that no two lists are shuffled alike.
-_CLIPS, _CLASSES, _CLASS_CLIPS = np.arange(3, dtype=np.uint64)
+_CLIPS, _CLASSES, _CLASS_CLIPS, _SHARE = np.arange(4, dtype=np.uint64)
 
 
 @runtime_checkable
@@ -71,14 +71,26 @@ def make_sampler(
         targets = Targets.from_dense(targets)
     eligible = np.flatnonzero(np.ones(len(targets), bool) if excluded is None else ~excluded).astype(np.int32)
     if not len(eligible):
-        raise InputError("there are no clips to train on: the index lists none that is not on the black list")
-    key = _mixed(np.uint64(seed % 2**64), np.uint64(0x5EED))
+        raise InputError("there are no clips to train on: all are on the black list, or left out by --data-fraction")
+    key = _key(seed)
     if balance == "none":
         return ShuffledPasses(key, eligible)
     balanced = _balanced(key, targets, eligible)
     if balance == "balanced":
         return balanced
     return Alternating(balanced, ShuffledPasses(key, eligible), batch_rows)
+
+
+def drawn_share(clips: int, fraction: float, *, seed: int) -> Bool[np.ndarray, " clips"]:
+    """Which clips belong to a share of them that is drawn at random; larger shares of one seed hold the smaller ones.
+
+    Args:
+      clips: how many there are.
+      fraction: how large the share is, above 0 and at most 1; rounded to whole clips, but at least one.
+      seed: of what is drawn.
+    """
+    ranks = permuted(np.arange(clips), np.array(clips), _mixed(_key(seed), _SHARE))
+    return ranks < max(1, round(clips * fraction))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -175,6 +187,10 @@ def permuted(
     while len(outside := np.flatnonzero(result >= lengths)):
         result[outside] = _grid_permuted(result[outside], lengths[outside], keys[outside])
     return result.astype(np.int64)
+
+
+def _key(seed: int) -> UInt64[np.ndarray, " 1"]:
+    return _mixed(np.uint64(seed % 2**64), np.uint64(0x5EED))
 
 
 def _balanced(key: UInt64[np.ndarray, " 1"], targets: Targets, eligible: Int[np.ndarray, " clips"]) -> BalancedClasses:
