@@ -109,13 +109,18 @@ class _TrainingBatches:
     source: ClipSource
     sampler: Sampler
     batch_rows: int
+    to_other_process: bool = False
 
     def __len__(self) -> int:
         return _ENDLESS
 
     def __getitem__(self, index: SupportsIndex) -> Batch:
         first = index.__index__() * self.batch_rows
-        return _batch(self.source, self.sampler.batch(np.arange(first, first + self.batch_rows)))
+        clips = self.sampler.batch(np.arange(first, first + self.batch_rows))
+        if not self.to_other_process:
+            return _batch(self.source, clips)
+        with _outgoing((len(clips), self.source.samples), self.source.dtype) as waveform:
+            return _batch(self.source, clips, waveform)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,8 +149,8 @@ def _close(held: list[Any]) -> None:
 BatchList = _TrainingBatches | _EvaluationBatches
 
 
-def _batch(source: ClipSource, clips: Int[np.ndarray, " rows"]) -> Batch:
-    batch = source.batch(clips)
+def _batch(source: ClipSource, clips: Int[np.ndarray, " rows"], out: np.ndarray | None = None) -> Batch:
+    batch = source.batch(clips, out=out)
     targets: Float[np.ndarray, "rows classes"] = batch["target"].astype(np.float32)
     return {**batch, "target": targets}
 
@@ -161,13 +166,29 @@ def _dataset(batches: BatchList, start: int, workers: int) -> Any:
         threads = min(available_workers(), _AHEAD)
         return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD))
     _mark_flags_parsed()
+    if isinstance(batches, _TrainingBatches):
+        batches = dataclasses.replace(batches, to_other_process=True)
     dataset = grain.MapDataset.source(Shared(batches))[start:]
-    each = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+    # No threads: at its end, a worker has no batch that is read and not yet handed over.
+    each = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
     return grain.experimental.WithOptionsIterDataset(each, options).mp_prefetch(
         grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_AHEAD_PER_WORKER),
         worker_init_fn=_begin_worker,
     )
+
+
+@contextlib.contextmanager
+def _outgoing(shape: tuple[int, int], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Memory that grain hands over to another process as it is; other arrays it copies into such memory."""
+    from grain.multiprocessing import SharedMemoryArray
+
+    array = SharedMemoryArray(shape, dtype)
+    try:
+        yield array
+    except BaseException:
+        array.metadata.close_and_unlink_shm()  # what is handed over, the receiver gives back
+        raise
 
 
 def _mark_flags_parsed() -> None:

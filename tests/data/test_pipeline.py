@@ -9,10 +9,12 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from panns_jax.data import pipeline
 from panns_jax.data.index import list_clips
 from panns_jax.data.pipeline import evaluation_batches, to_float, training_batches
 from panns_jax.data.sampling import make_sampler
@@ -182,6 +184,38 @@ def test_a_process_that_has_read_ends_at_once_and_silently(run, workers, end):
     process = run(workers, end)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (0, "reading\n", "")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_is_cut_while_it_is_read_is_one_clear_error(run, source, workers):
+    process = run(workers, "go on")
+    assert process.stdout.readline() == "reading\n"
+    os.truncate(source.index.files[0], 100_000)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.splitlines()[0] == f"{source.index.files[0]}: has become shorter than it was"
+    assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="looks into /dev/shm")
+def test_a_batch_for_another_process_leaves_no_memory_behind_where_it_cannot_be_read(source, monkeypatch):
+    sampler = make_sampler("none", source.index.targets, seed=0, batch_rows=8)
+    batches = pipeline._TrainingBatches(source, sampler, 8, to_other_process=True)
+    made = batches[0]["waveform"].metadata
+    assert Path("/dev/shm", made.name).stat().st_size == 8 * 32000 * 2
+    made.close_and_unlink_shm()
+
+    given: list[str] = []
+
+    def fail(source: ClipSource, clips: np.ndarray, out: Any) -> None:
+        del source, clips
+        given.append(out.shm.name)
+        raise InputError("cannot be read")
+
+    monkeypatch.setattr(pipeline, "_batch", fail)
+    with pytest.raises(InputError, match="cannot be read"):
+        batches[0]
+    assert not Path("/dev/shm", *given).exists()
 
 
 def workers_of(pid: int) -> list[int]:
