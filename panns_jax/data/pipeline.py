@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from panns_jax.data.buffers import Buffers
 from panns_jax.data.sampling import Sampler
 from panns_jax.data.shared import Shared
 from panns_jax.data.sources import ClipSource
@@ -106,10 +107,16 @@ def to_float(waveform: "jax.Array | Shaped[np.ndarray, '...']") -> "jax.Array":
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _TrainingBatches:
+    """See `training_batches`.
+
+    Attributes:
+      buffers: memory for the waveforms; None for such as can be handed over to another process.
+    """
+
     source: ClipSource
     sampler: Sampler
     batch_rows: int
-    to_other_process: bool = False
+    buffers: Buffers | None = dataclasses.field(default_factory=Buffers)
 
     def __len__(self) -> int:
         return _ENDLESS
@@ -117,9 +124,10 @@ class _TrainingBatches:
     def __getitem__(self, index: SupportsIndex) -> Batch:
         first = index.__index__() * self.batch_rows
         clips = self.sampler.batch(np.arange(first, first + self.batch_rows))
-        if not self.to_other_process:
-            return _batch(self.source, clips)
-        with _outgoing((len(clips), self.source.samples), self.source.dtype) as waveform:
+        shape = (len(clips), self.source.samples)
+        if self.buffers is not None:
+            return _batch(self.source, clips, self.buffers.empty(shape, self.source.dtype))
+        with _outgoing(shape, self.source.dtype) as waveform:
             return _batch(self.source, clips, waveform)
 
 
@@ -167,7 +175,7 @@ def _dataset(batches: BatchList, start: int, workers: int) -> Any:
         return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD))
     _mark_flags_parsed()
     if isinstance(batches, _TrainingBatches):
-        batches = dataclasses.replace(batches, to_other_process=True)
+        batches = dataclasses.replace(batches, buffers=None)
     dataset = grain.MapDataset.source(Shared(batches))[start:]
     # No threads: at its end, a worker has no batch that is read and not yet handed over.
     each = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))

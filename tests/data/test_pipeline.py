@@ -200,8 +200,9 @@ def test_a_file_that_is_cut_while_it_is_read_is_one_clear_error(run, source, wor
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="looks into /dev/shm")
 def test_a_batch_for_another_process_leaves_no_memory_behind_where_it_cannot_be_read(source, monkeypatch):
     sampler = make_sampler("none", source.index.targets, seed=0, batch_rows=8)
-    batches = pipeline._TrainingBatches(source, sampler, 8, to_other_process=True)
-    made = batches[0]["waveform"].metadata
+    batches = pipeline._TrainingBatches(source, sampler, 8, buffers=None)
+    waveform: Any = batches[0]["waveform"]
+    made = waveform.metadata
     assert Path("/dev/shm", made.name).stat().st_size == 8 * 32000 * 2
     made.close_and_unlink_shm()
 
