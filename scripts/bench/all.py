@@ -2,7 +2,8 @@
 
     python scripts/bench/all.py [--rounds N] [--json FILE] [--figure FILE.png] [--no-tune]
 
-They need: pip install torch onnx onnxruntime torchlibrosa librosa panns-inference matplotlib; openvino is optional.
+They need: pip install torch onnx onnxruntime torchlibrosa librosa panns-inference matplotlib grain; openvino is
+optional.
 """
 
 import json
@@ -20,6 +21,8 @@ _BENCHMARKS = {
     "engines.py": True,
     "bench_training_step.py": True,
     "bench_tag_cold.py": False,
+    "bench_pipeline.py": True,
+    "bench_index.py": False,
 }
 
 
@@ -29,7 +32,7 @@ def main() -> None:
     parser.add_argument("--figure", type=common.new_file, metavar="FILE", help="also draw time per 10-s clip (.png)")
     common.add_no_tune(parser)
     options = parser.parse_args()
-    common.require("torch", "onnx", "onnxruntime", "torchlibrosa", "librosa", "panns_inference", "matplotlib")
+    common.require("torch", "onnx", "onnxruntime", "torchlibrosa", "librosa", "panns_inference", "matplotlib", "grain")
     machine: dict[str, Any] = {}
     parts: dict[str, list[Any]] = {"figures": [], "ratios": []}
     code = 0

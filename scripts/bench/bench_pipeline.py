@@ -5,8 +5,9 @@
 The peer is PyTorch's DataLoader with a data set that opens the HDF5 file for every clip, in as many worker processes;
 ours reads by threads, as is the default, and by worker processes. All read the same rows of the same file, in the same
 order, from the system's cache: 2,000 clips of noise, 1.3 GB in the folder for temporary files, unless --index names an
-index of one's own, whose waveforms lie in one piece. Then each of ours feeds a consumer that takes 30 ms for a batch,
-as a training step on a GPU would, and the share of the time that it waits is told.
+index of one's own. Where its waveforms do not lie in one piece, as where they are compressed, ours alone are measured.
+Then each of ours feeds a consumer that takes 30 ms for a batch, as a training step on a GPU would, and the share of the
+time that it waits is told.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import common
 import limits
@@ -28,7 +29,6 @@ import turns
 if TYPE_CHECKING:
     from panns_jax.data.index import ClipIndex
     from panns_jax.data.sampling import Sampler
-    from panns_jax.data.sources import ClipSource
 
 _ROWS = 64
 _CLIPS = 2000
@@ -51,7 +51,7 @@ def main() -> None:
     common.add_no_tune(parser)
     options = parser.parse_args()
     tuned = common.tune(options)
-    common.require("torch", "grain")
+    common.require("grain")
     described = machine.describe(tuned=tuned)
     machine.print_header(
         f"Batches of {_ROWS} clips of {common.SECONDS} s, {options.workers} worker processes", described
@@ -100,8 +100,6 @@ def _sides(
     index: "ClipIndex", workers: int, stack: contextlib.ExitStack
 ) -> tuple[dict[str, Callable[[int], None]], dict[str, Iterator[Any]]]:
     """What reads some batches, by engine; and those of ours."""
-    import published_loader
-
     from panns_jax.data.pipeline import training_batches
     from panns_jax.data.sampling import make_sampler
     from panns_jax.data.sources import ClipSource
@@ -112,8 +110,16 @@ def _sides(
         name: stack.enter_context(training_batches(source, sampler, batch_rows=_ROWS, workers=count))
         for name, count in ((table.OURS, 0), (f"{table.OURS}, {workers} workers", workers))
     }
-    peer = published_loader.batches(index, sampler, batch_rows=_ROWS, workers=workers)
-    iterators: dict[str, Iterator[Any]] = {**ours, _PEER: peer, _BARE: _bare(source, sampler)}
+    iterators: dict[str, Iterator[Any]] = {**ours}
+    place = _place(index)
+    if place is None:
+        print(f"{index.files[0]}: its waveforms do not lie in one piece; {_PEER} and {_BARE} are left out")
+    else:
+        common.require("torch")
+        import published_loader
+
+        iterators[_PEER] = published_loader.batches(index, sampler, batch_rows=_ROWS, workers=workers)
+        iterators[_BARE] = _bare(index, sampler, place)
 
     def reader(batches: Iterator[Any]) -> Callable[[int], None]:
         def read(count: int) -> None:
@@ -126,24 +132,37 @@ def _sides(
     return {name: reader(batches) for name, batches in iterators.items()}, dict(ours)
 
 
-def _bare(source: "ClipSource", sampler: "Sampler") -> Iterator[list[bytes]]:
-    """The rows of the first batch; of the others, none: each row is let go before the next is read."""
+class _Place(NamedTuple):
+    """Where the rows of a waveforms file lie: at which byte they begin, and how many each has."""
+
+    begin: int
+    row_bytes: int
+
+
+def _place(index: "ClipIndex") -> _Place | None:
+    """That of the index's one file; None where its rows do not lie in one piece."""
     import h5py
+
+    if len(index.files) != 1:
+        sys.exit(f"{index.path}: lists clips of {len(index.files)} waveforms files; name an index of one")
+    with h5py.File(index.files[0], "r") as file:
+        waveform: Any = file.get("waveform")
+        if waveform is None or waveform.chunks or waveform.id.get_offset() is None:
+            return None
+        return _Place(waveform.id.get_offset(), waveform.shape[1] * waveform.dtype.itemsize)
+
+
+def _bare(index: "ClipIndex", sampler: "Sampler", place: _Place) -> "Iterator[list[bytes]]":
+    """The rows of the first batch; of the others, none: each row is let go before the next is read."""
     import numpy as np
 
-    (path,) = source.index.files
-    with h5py.File(path, "r") as file:
-        waveform: Any = file["waveform"]
-        begin, row_bytes = waveform.id.get_offset(), waveform.shape[1] * waveform.dtype.itemsize
-    if begin is None:
-        sys.exit(f"{path}: its waveforms do not lie in one piece, as the published packer writes them")
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(index.files[0], os.O_RDONLY)
     first = 0
     while True:
-        clips = source.index.index_in_hdf5[sampler.batch(np.arange(first, first + _ROWS))].tolist()
+        clips = index.index_in_hdf5[sampler.batch(np.arange(first, first + _ROWS))].tolist()
         rows = []
         for clip in clips:
-            row = os.pread(descriptor, row_bytes, begin + clip * row_bytes)
+            row = os.pread(descriptor, place.row_bytes, place.begin + clip * place.row_bytes)
             if not first:
                 rows.append(row)
         yield rows
@@ -155,12 +174,14 @@ def _require_same(iterators: dict[str, Iterator[Any]]) -> None:
     import numpy as np
 
     firsts = {name: next(batches) for name, batches in iterators.items()}
-    bare = np.stack([np.frombuffer(row, np.int16) for row in firsts.pop(_BARE)])
+    bare = firsts.pop(_BARE, None)
+    ours = np.asarray(firsts[table.OURS]["waveform"])
+    rows = ours if bare is None else np.stack([np.frombuffer(row, ours.dtype) for row in bare])
     for name, batch in firsts.items():
         waveform = np.asarray(batch["waveform"])
-        expected = bare if waveform.dtype == np.int16 else (bare / 32767.0).astype(np.float32)
+        expected = rows if waveform.dtype == rows.dtype else (rows / 32767.0).astype(np.float32)
         if not np.array_equal(waveform, expected):
-            sys.exit(f"{name} reads other waveforms than {_BARE}")
+            sys.exit(f"{name} reads other waveforms than the others")
 
 
 def _in_turns(sides: dict[str, Callable[[int], None]], rounds: int) -> dict[str, turns.Timing]:
