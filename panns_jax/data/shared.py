@@ -33,7 +33,7 @@ class Shared(Items[Item]):
     def __init__(self, items: Items[Item]) -> None:
         self._items = items
         # At once, as several threads may pickle this at the same time.
-        self._state = self._share() if _can_share() else None
+        self._state = self._share() if can_share() else None
 
     def __len__(self) -> int:
         return len(self._items)
@@ -69,7 +69,8 @@ class Shared(Items[Item]):
         return pickled, f"/proc/{os.getpid()}/fd/{descriptor}", places
 
 
-def _can_share() -> bool:
+def can_share() -> bool:
+    """Whether processes can share memory that has a descriptor and no name, as on Linux."""
     return hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
 
 

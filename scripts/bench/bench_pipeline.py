@@ -35,9 +35,9 @@ _CLIPS = 2000
 _PEER, _BARE = "PyTorch DataLoader", "os.pread"
 # Ours over theirs: a third of the published way's time, and by threads 40 % of the bare loop's speed.
 _PEER_AIM, _BARE_AIM = 1 / 3, 2.5
-_TIMED = 16  # batches in a turn
+_TIMED = 32  # batches in a turn
 # More than any side reads ahead: not timed, they are taken first, so that a turn lives off nothing read before it.
-_AHEAD = 10
+_AHEAD = 16
 # Seconds in which what reads ahead has done so and is quiet.
 _REST = 1.0
 _CONSUMED_IN, _CONSUMED = 0.030, 100

@@ -11,7 +11,7 @@ import pytest
 from panns_jax.data import shared
 from panns_jax.data.shared import Shared
 
-shares = pytest.mark.skipif(not shared._can_share(), reason="memory without a name is Linux's")
+shares = pytest.mark.skipif(not shared.can_share(), reason="memory without a name is Linux's")
 
 
 class Squares:
@@ -78,7 +78,7 @@ def test_the_memory_is_given_back_when_none_holds_it():
 
 
 def test_where_memory_cannot_be_shared_a_copy_travels(monkeypatch, expected):
-    monkeypatch.setattr(shared, "_can_share", lambda: False)
+    monkeypatch.setattr(shared, "can_share", lambda: False)
     assert contents(pickle.loads(pickle.dumps(Shared(Squares()))))[:-1] == expected
 
 
