@@ -1,4 +1,4 @@
-"""The benchmarks' own parts: cases and aims, taking turns, tables, what they tell of a machine, the figure."""
+"""The benchmarks' own parts: cases, aims, limits, turns, tables, workspaces, what they tell of machines, the figure."""
 
 import json
 import subprocess
@@ -10,6 +10,8 @@ from typing import Any
 
 import common
 import errors
+import h5py
+import limits
 import machine
 import numpy as np
 import pytest
@@ -17,9 +19,14 @@ import tolerances
 from cases import DEFAULT_CASES, Case, aims, parse_case
 from engines import chosen_engines, disagreements, make_parser
 from figure import per_clip
+from limits import Limited
+from make_workspace import make_balanced, make_full
 from runtimes import ENGINES
 from table import OURS, Row, ratios, summary, table, write_json
 from turns import Timing, in_turns
+
+from panns_jax.data.index import read_index
+from panns_jax.data.sources import ClipSource
 
 BENCH = Path(__file__).parent.parent / "scripts" / "bench"
 
@@ -291,3 +298,67 @@ def test_errors_of_kernels_stand_in_a_table(monkeypatch: pytest.MonkeyPatch, cap
     assert 0 < cells["xla"][1] < tolerances.KERNEL
     assert cells["xla"][1] < cells["winograd 4x4"][1] < tolerances.KERNELS["winograd 4x4"]
     assert 1e-3 < cells["winograd 2x2, bfloat16"][1] < tolerances.BFLOAT16_KERNEL
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_workspace_of_noise_is_read_as_the_published_ones_are(tmp_path: Path, chunked: bool):
+    made = make_balanced(tmp_path, 70, chunked=chunked)
+    source = ClipSource(read_index(made.path), common.SAMPLE_RATE)
+    assert (len(source), source.samples, source.dtype) == (70, 320_000, np.int16)
+    rows = source.waveforms(np.array([0, 69]))
+    with h5py.File(made.files[0]) as file:
+        waveform: Any = file["waveform"]
+        np.testing.assert_array_equal(rows, waveform[[0, 69]])
+    assert (rows.std(axis=1) > 5000).all()
+    assert np.diff(source.index.targets.starts).min() >= 1
+
+
+def test_a_workspace_of_all_parts_takes_no_room_for_waveforms(tmp_path: Path):
+    made = make_full(tmp_path, 5000)
+    index = read_index(tmp_path / "hdf5s" / "indexes" / "full_train.h5")
+    assert [path.name for path in index.files[:2]] == ["balanced_train.h5", "unbalanced_train_part00.h5"]
+    assert len(index.files) == 42
+    assert (index.audio_name == made.audio_name).all()
+    source = ClipSource(index, common.SAMPLE_RATE)
+    assert not source.waveforms(np.array([0, 4999])).any()
+    used = sum(path.stat().st_blocks * 512 for path in tmp_path.rglob("*.h5") if path.is_file())
+    assert used < 100e6
+
+
+def test_figures_are_held_to_their_limits(tmp_path: Path):
+    figures = [
+        Limited("opening", 4.756, "s", limit=15),
+        Limited("samples", 123_456.7, "samples/s", "at least", 200_000),
+        Limited("memory", 55.1, "MB"),
+    ]
+    assert [figure.reached for figure in figures] == [True, False, True]
+    opening, samples, memory = limits.lines(figures).splitlines()
+    assert opening.split() == ["opening", "4.76", "s", "at", "most", "15", "reached"]
+    assert samples.split() == ["samples", "123,457", "samples/s", "at", "least", "200,000", "missed"]
+    assert memory.split() == ["memory", "55.1", "MB"]
+    write_json(tmp_path / "figures.json", {}, figures)
+    read = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert [(f["what"], f["reached"]) for f in read["figures"]] == [
+        ("opening", True),
+        ("samples", False),
+        ("memory", True),
+    ]
+
+
+@pytest.mark.long
+def test_the_pipeline_is_compared_with_the_published_loader_on_the_same_clips(tmp_path: Path):
+    pytest.importorskip("torch")
+    made = make_balanced(tmp_path, 70)
+    file = tmp_path / "figures.json"
+    done = run("bench_pipeline.py", "--index", made.path, "--rounds", 1, "--no-tune", "--json", file)
+    assert done.returncode == 0, done.stderr
+    read = json.loads(file.read_text(encoding="utf-8"))
+    engines = [row["engine"] for row in read["figures"] if "median" in row]
+    assert engines == [OURS, f"{OURS}, 2 workers", "PyTorch DataLoader", "os.pread"]
+    assert [row["unit"] for row in read["figures"] if "limit" in row] == ["%", "%"]
+
+
+def test_a_workspace_without_an_index_is_refused_in_one_sentence(tmp_path: Path):
+    done = run("bench_index.py", "--workspace", tmp_path)
+    assert done.returncode == 2
+    assert "there is no" in done.stderr.splitlines()[-1]

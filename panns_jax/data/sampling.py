@@ -20,9 +20,14 @@ Balance = Literal["none", "balanced", "alternate"]
 
 # With fewer rounds, or rows shorter than this, the orders of short lists are not all equally likely.
 _ROUNDS = 8
-_LEAST_SIDE = np.uint64(6)
+_LEAST_SIDE = np.array(6, np.uint64)
+# Constants are arrays of no dimensions: beside short arrays, numpy takes half the time for these that it takes for
+# numbers, and a batch is short.
+_ONE, _HALF = np.array(1, np.uint64), np.array(32, np.uint64)
+_FIRST_FACTOR, _SECOND_FACTOR = np.array(0x9E3779B97F4A7C15, np.uint64), np.array(0xD6E8FEB86659FD93, np.uint64)
+_ROUND_NUMBERS = [np.array(number << 32, np.uint64) for number in range(_ROUNDS)]
 # What the keys of different lists begin with, so that no two lists are shuffled alike.
-_CLIPS, _CLASSES, _CLASS_CLIPS = np.arange(3, dtype=np.uint64)
+_CLIPS, _CLASSES, _CLASS_CLIPS, _SHARE = np.arange(4, dtype=np.uint64)
 
 
 @runtime_checkable
@@ -66,14 +71,26 @@ def make_sampler(
         targets = Targets.from_dense(targets)
     eligible = np.flatnonzero(np.ones(len(targets), bool) if excluded is None else ~excluded).astype(np.int32)
     if not len(eligible):
-        raise InputError("there are no clips to train on: the index lists none that is not on the black list")
-    key = _mixed(np.uint64(seed % 2**64), np.uint64(0x5EED))
+        raise InputError("there are no clips to train on: all are on the black list, or left out by --data-fraction")
+    key = _key(seed)
     if balance == "none":
         return ShuffledPasses(key, eligible)
     balanced = _balanced(key, targets, eligible)
     if balance == "balanced":
         return balanced
     return Alternating(balanced, ShuffledPasses(key, eligible), batch_rows)
+
+
+def drawn_share(clips: int, fraction: float, *, seed: int) -> Bool[np.ndarray, " clips"]:
+    """Which clips belong to a share of them that is drawn at random; larger shares of one seed hold the smaller ones.
+
+    Args:
+      clips: how many there are.
+      fraction: how large the share is, above 0 and at most 1; rounded to whole clips, but at least one.
+      seed: of what is drawn.
+    """
+    ranks = permuted(np.arange(clips), np.array(clips), _mixed(_key(seed), _SHARE))
+    return ranks < max(1, round(clips * fraction))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,8 +168,9 @@ class Alternating:
         own = batches // 2 * self.batch_rows + places
         is_first = batches % 2 == 0
         clips = np.empty(ks.shape, np.int32)
-        clips[is_first] = self.first.batch(own[is_first])
-        clips[~is_first] = self.second.batch(own[~is_first])
+        for sampler, chosen in ((self.first, is_first), (self.second, ~is_first)):
+            if chosen.any():
+                clips[chosen] = sampler.batch(own[chosen])
         return clips
 
 
@@ -171,6 +189,10 @@ def permuted(
     return result.astype(np.int64)
 
 
+def _key(seed: int) -> UInt64[np.ndarray, " 1"]:
+    return _mixed(np.uint64(seed % 2**64), np.uint64(0x5EED))
+
+
 def _balanced(key: UInt64[np.ndarray, " 1"], targets: Targets, eligible: Int[np.ndarray, " clips"]) -> BalancedClasses:
     labels, starts = targets.take(eligible).by_class()
     counts = np.diff(starts)
@@ -186,8 +208,8 @@ def _grid_permuted(
 ) -> UInt64[np.ndarray, " n"]:
     """A permutation of a grid of nearly square shape with at least `lengths` cells."""
     height = np.maximum(np.ceil(np.sqrt(lengths.astype(np.float64))).astype(np.uint64), _LEAST_SIDE)
-    width = np.maximum((lengths + height - np.uint64(1)) // height, _LEAST_SIDE)
-    row, column = places // width, places % width
+    width = np.maximum((lengths + height - _ONE) // height, _LEAST_SIDE)
+    row, column = np.divmod(places, width)
     for number in range(_ROUNDS):
         if number % 2:
             column = (column + _hash(row, keys, number)) % width
@@ -198,10 +220,10 @@ def _grid_permuted(
 
 def _hash(values: UInt64[np.ndarray, " n"], keys: UInt64[np.ndarray, " n"], number: int) -> UInt64[np.ndarray, " n"]:
     """32 random-looking bits of each value and key."""
-    state = (values + np.uint64(number << 32)) * np.uint64(0x9E3779B97F4A7C15) ^ keys
-    state = (state ^ state >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
-    state = (state ^ state >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
-    return state >> np.uint64(32)
+    state = (values + _ROUND_NUMBERS[number]) * _FIRST_FACTOR ^ keys
+    state = (state ^ state >> _HALF) * _SECOND_FACTOR
+    state = (state ^ state >> _HALF) * _SECOND_FACTOR
+    return state >> _HALF
 
 
 def _mixed(*parts: np.uint64 | Int[np.ndarray, "..."] | UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, " n"]:

@@ -60,22 +60,29 @@ class ClipSource:
         number = range(len(self))[clip]  # negative numbers and the end of iteration, as for any sequence
         return {name: values[0] for name, values in self.batch(np.array([number])).items()}
 
-    def batch(self, clips: Int[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
-        """Several clips: "audio_name" (rows,) str, "waveform" (rows, samples), "target" (rows, classes) bool."""
+    def batch(
+        self, clips: Int[np.ndarray, " rows"], *, out: Shaped[np.ndarray, "rows samples"] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Several clips: "audio_name" (rows,) str, "waveform" (rows, samples), "target" (rows, classes) bool.
+
+        The waveforms are in `out` where it is given.
+        """
         return {
             "audio_name": np.array([os.fsdecode(name) for name in self.index.audio_name[clips]], dtype=np.str_),
-            "waveform": self.waveforms(clips),
+            "waveform": self.waveforms(clips, out=out),
             "target": self.index.targets.dense(clips),
         }
 
-    def waveforms(self, clips: Int[np.ndarray, " rows"]) -> Shaped[np.ndarray, "rows samples"]:
-        """The waveforms of some clips, int16 or float32 (`dtype`).
+    def waveforms(
+        self, clips: Int[np.ndarray, " rows"], *, out: Shaped[np.ndarray, "rows samples"] | None = None
+    ) -> Shaped[np.ndarray, "rows samples"]:
+        """The waveforms of some clips, int16 or float32 (`dtype`), in `out` where it is given.
 
         Raises:
           InputError: a file has vanished or cannot be read any more, or a row is damaged; the message names file, row
             and clip.
         """
-        rows = np.empty((len(clips), self.samples), self.dtype)
+        rows = np.empty((len(clips), self.samples), self.dtype) if out is None else out
         for place, clip in enumerate(clips):
             file = self._files[self.index.file_number[clip]]
             if file.stride == 1 and file.rows.dtype == self.dtype:

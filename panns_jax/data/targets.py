@@ -51,17 +51,20 @@ class Targets:
 
     def dense(self, clips: Int[np.ndarray, " n"] | slice | None = None) -> Bool[np.ndarray, "n classes"]:
         """The matrix of some clips, all by default."""
-        chosen = self if clips is None else self.take(np.arange(len(self))[clips])
+        if isinstance(clips, slice):
+            clips = np.arange(*clips.indices(len(self)))
+        chosen = self if clips is None else self.take(clips)
         result = np.zeros((len(chosen), self.num_classes), bool)
         result[np.repeat(np.arange(len(chosen)), np.diff(chosen.starts)), chosen.classes] = True
         return result
 
     def take(self, clips: Int[np.ndarray, " n"]) -> "Targets":
         """The classes of some clips, in the order asked for."""
-        counts = np.diff(self.starts)[clips]
+        begins = self.starts[:-1][clips]
+        counts = self.starts[1:][clips] - begins
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         # Position of every label in the old list: where its clip begins, and on from there.
-        places = np.repeat(self.starts[:-1][clips] - starts[:-1], counts) + np.arange(starts[-1])
+        places = np.repeat(begins - starts[:-1], counts) + np.arange(starts[-1])
         return Targets(self.num_classes, starts, self.classes[places])
 
     def by_class(self) -> tuple[Int[np.ndarray, " labels"], Int[np.ndarray, " starts"]]:

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from panns_jax.data.index import ClipIndex, read_index
 from panns_jax.data.metadata import PUBLISHED_BLACK_LIST, read_black_list
-from panns_jax.data.sampling import Sampler, make_sampler
+from panns_jax.data.sampling import Sampler, drawn_share, make_sampler
 from panns_jax.data.sources import ClipSource
 from panns_jax.errors import InputError, require_extra
 from panns_jax.frontend import FrontendConfig
@@ -54,7 +54,8 @@ class Experiment:
     def run_name(self) -> str:
         """Name of the run's folders, of what tells experiments apart."""
         options = self.options
-        parts = (options.model_type, options.data_type, options.balanced, options.augmentation)
+        share = "" if options.data_fraction == 1 else f"{options.data_fraction:g}"
+        parts = (options.model_type, f"{share}{options.data_type}", options.balanced, options.augmentation)
         return "-".join([*parts, f"batch{options.batch_size}"])
 
     def resolved(self) -> dict[str, Any]:
@@ -141,10 +142,10 @@ def _mesh(options: "Train") -> Mesh:
 
 
 def _sampler(options: "Train", index: ClipIndex) -> Sampler:
-    excluded = None
+    excluded = ~drawn_share(len(index), options.data_fraction, seed=options.seed)
     if options.black_list != "none":
         path = PUBLISHED_BLACK_LIST if options.black_list == "dcase2017task4" else Path(options.black_list)
-        excluded = index.listed(read_black_list(path))
+        excluded |= index.listed(read_black_list(path))
     rows = _batch_rows(options)
     return make_sampler(options.balanced, index.targets, seed=options.seed, batch_rows=rows, excluded=excluded)
 

@@ -25,6 +25,8 @@ class Train:
     """Folder of the workspace."""
     data_type: Literal["full_train", "balanced_train"] = "full_train"
     """The index file that is trained on."""
+    data_fraction: float = 1.0
+    """Share of the training clips that is trained on, drawn by --seed; that of 0.5 is a part of that of 0.8."""
     model_type: str = "Cnn14"
     """Name of the model."""
     loss_type: Literal["clip_bce"] = "clip_bce"
@@ -71,7 +73,7 @@ class Train:
     black_list: str = "dcase2017task4"
     """Clips that are never trained on: those of DCASE 2017 task 4, a file of ids, one in a line, or none."""
     seed: int = 0
-    """Of the first weights, the order of clips, mixup, dropout and SpecAugment."""
+    """Of the first weights, the share and the order of clips, mixup, dropout and SpecAugment."""
     workers: int = 0
     """Processes that read clips; 0 reads by threads. Does not change the result."""
     cuda: Annotated[bool, Flag] = False
@@ -111,6 +113,8 @@ class Train:
             value = getattr(self, name)
             if value < least:
                 raise InputError(f"{option(name)} must be at least {least}, got {value}")
+        if not 0 < self.data_fraction <= 1:
+            raise InputError(f"--data-fraction must be above 0 and at most 1, got {self.data_fraction}")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"--learning-rate must be above 0, got {self.learning_rate}")
         if self.learning_rate_decay != "constant" and self.warm_up >= self.early_stop:

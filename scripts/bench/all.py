@@ -22,6 +22,8 @@ _BENCHMARKS = {
     "bench_training_step.py": True,
     "bench_tag_cold.py": False,
     "bench_rows.py": False,
+    "bench_pipeline.py": True,
+    "bench_index.py": False,
 }
 
 

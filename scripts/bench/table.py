@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from limits import Limited
 from turns import Timing
 
 OURS = "panns_jax"
@@ -149,7 +150,12 @@ def summary(compared: Sequence[Ratio]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: Path | None, machine: Mapping[str, Any], rows: Sequence[Row], compared: Sequence[Ratio]) -> None:
+def write_json(
+    path: Path | None,
+    machine: Mapping[str, Any],
+    rows: Sequence[Row | Limited],
+    compared: Sequence[Ratio] = (),
+) -> None:
     """Writes the figures and what they were taken on, where a file is named."""
     if path is None:
         return

@@ -260,6 +260,8 @@ def test_lists_of_targets_hold_what_the_matrix_held(dense, data):
         clips = np.array(data.draw(st.lists(st.integers(0, len(dense) - 1))), np.int64)
         np.testing.assert_array_equal(targets.take(clips).dense(), dense[clips])
         np.testing.assert_array_equal(targets.dense(clips), dense[clips])
+        part = slice(*sorted(data.draw(st.tuples(st.integers(0, 14), st.integers(0, 14)))))
+        np.testing.assert_array_equal(targets.dense(part), dense[part])
     np.testing.assert_array_equal(Targets.concatenate([targets, targets]).dense(), np.concatenate([dense, dense]))
     clips, starts = targets.by_class()
     assert [clips[a:b].tolist() for a, b in itertools.pairwise(starts)] == [

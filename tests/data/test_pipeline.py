@@ -63,6 +63,16 @@ def test_batches_do_not_depend_on_the_number_of_workers(source):
     assert_same(take(source, 7, start=2, workers=2), take(source, 7, start=2))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_that_are_held_are_not_written_over(source, workers):
+    sampler = make_sampler("balanced", source.index.targets, seed=3, batch_rows=8)
+    with training_batches(source, sampler, batch_rows=8, workers=workers) as batches:
+        held = [next(batches) for _ in range(40)]
+        for number, batch in enumerate(held):
+            expected = source.waveforms(sampler.batch(np.arange(number * 8, number * 8 + 8)))
+            np.testing.assert_array_equal(batch["waveform"], expected)
+
+
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (8, 0), (23, 0), (64, 0), (8, 1)])
 def test_evaluation_passes_over_all_clips_once_in_order(source, batch_size, workers):
     with evaluation_batches(source, batch_size=batch_size, workers=workers) as batches:
@@ -182,6 +192,17 @@ def test_a_process_that_has_read_ends_at_once_and_silently(run, workers, end):
     process = run(workers, end)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (0, "reading\n", "")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_is_cut_while_it_is_read_is_one_clear_error(run, source, workers):
+    process = run(workers, "go on")
+    assert process.stdout.readline() == "reading\n"
+    os.truncate(source.index.files[0], 100_000)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.splitlines()[0] == f"{source.index.files[0]}: has become shorter than it was"
+    assert "Traceback" not in errors
 
 
 def workers_of(pid: int) -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from panns_jax.data.sampling import BalancedClasses, make_sampler, permuted
+from panns_jax.data.sampling import BalancedClasses, drawn_share, make_sampler, permuted
 from panns_jax.data.targets import Targets
 from panns_jax.errors import InputError
 
@@ -21,6 +21,7 @@ EXPECTED_FIRSTS = {
     "balanced": [0, 486, 720, 260, 702, 959, 315, 45],
     "alternate": [0, 486, 720, 260, 488, 200, 47, 941],
 }
+EXPECTED_SHARE = [68, 264, 312, 367, 539, 744, 935, 948]
 
 
 def targets_of(clips: int, classes: int, *, seed: int = 0) -> np.ndarray:
@@ -150,6 +151,22 @@ def test_a_class_whose_clips_are_all_excluded_is_passed_over():
     assert set(drawn(make_sampler("balanced", targets, seed=1, batch_rows=8, excluded=excluded), 0, 100)) == {0, 2, 3}
 
 
+@given(SEEDS, st.integers(1, 400), st.floats(1e-6, 1), st.floats(1e-6, 1))
+def test_a_larger_share_of_the_clips_holds_the_smaller(seed, clips, one, other):
+    small, large = (drawn_share(clips, fraction, seed=seed) for fraction in sorted((one, other)))
+    assert not (small & ~large).any()
+    assert small.sum() == max(1, round(clips * min(one, other)))
+    assert drawn_share(clips, 1.0, seed=seed).all()
+
+
+def test_each_seed_draws_a_share_of_its_own_from_all_over():
+    shares = np.array([drawn_share(10_000, 0.2, seed=seed) for seed in range(5)])
+    parts = shares.reshape(5, 10, 1000).sum(axis=2)
+    assert (np.abs(parts - 200) < 80).all()  # six standard deviations
+    both = shares[0] & shares[1:]
+    assert (np.abs(both.sum(axis=1) - 400) < 120).all()
+
+
 def test_the_samples_of_a_seed_never_change():
     targets = np.arange(1000)[:, None] % np.arange(2, 22) == 0
     firsts = {
@@ -157,6 +174,7 @@ def test_the_samples_of_a_seed_never_change():
         for balance in ("none", "balanced", "alternate")
     }
     assert firsts == EXPECTED_FIRSTS
+    assert np.flatnonzero(drawn_share(1000, 0.008, seed=0)).tolist() == EXPECTED_SHARE
 
 
 def test_samplers_without_clips_are_refused():

@@ -14,12 +14,13 @@ import pytest
 
 from panns_jax.errors import InputError, require_extra
 from panns_jax.progress import progress_bar
+from panns_jax.train import loop
 from panns_jax.train.log import RunLog, read_log
 from panns_jax.train.loop import Actions, Schedule, fit
 from panns_jax.train.metrics import score
 from panns_jax.train.runs import Run, branch_off, next_run, of_same_options, run_with_checkpoint, started_runs
 from panns_jax.train.statistics import Statistics, read_statistics
-from panns_jax.train.step import StepReport, TrainState, data_mesh
+from panns_jax.train.step import StepReport, TrainState, data_mesh, place
 
 pytest.importorskip("tensorboardX")
 
@@ -82,6 +83,38 @@ def test_a_run_that_is_over_does_no_step(tmp_path):
     done, log = run(tmp_path, Schedule(last=4, evaluate_every=3, checkpoint_every=4), start=5)
     assert done == [("save", 5)]
     assert not [line for line in log if line["kind"] == "step"]
+
+
+def test_two_more_batches_are_put_on_the_device_before_a_step_is_waited_for(tmp_path, monkeypatch):
+    placed: list[int] = []
+    ahead: dict[int, int] = {}
+
+    class Pending:
+        """The loss of a step that the device is at."""
+
+        def __init__(self, step: int) -> None:
+            self.step = step
+
+        def block_until_ready(self) -> "Pending":
+            ahead.setdefault(self.step, len(placed) - 1 - self.step)
+            return self
+
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            return np.array(self.step, np.float32)
+
+    def note_placed(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+        placed.append(len(placed))
+        return place(batch, mesh)
+
+    def pending(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, StepReport]:
+        step = int(state.iteration)
+        state, report = counted(state, batch)
+        return state, report._replace(loss=Pending(step))
+
+    monkeypatch.setattr(loop, "place", note_placed)
+    run(tmp_path, Schedule(last=8, evaluate_every=100, checkpoint_every=100), step=pending)
+    # The first step is waited for at once, as its time is that of compiling; the last ones have none to follow.
+    assert [ahead[step] for step in range(6)] == [0, 2, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient_norm"])

@@ -76,6 +76,9 @@ def refused(capsys, *arguments: str) -> str:
         (("--early_stop=-1",), "--early-stop must be at least 0"),
         (("--evaluate_every=0",), "--evaluate-every must be at least 1"),
         (("--checkpoint_every=0",), "--checkpoint-every must be at least 1"),
+        (("--data-fraction=0",), "--data-fraction must be above 0 and at most 1, got 0.0"),
+        (("--data-fraction=1.1",), "--data-fraction must be above 0 and at most 1, got 1.1"),
+        (("--data-fraction=nan",), "--data-fraction must be above 0 and at most 1"),
         (("--learning_rate=0",), "--learning-rate must be above 0"),
         (("--learning_rate=nan",), "--learning-rate must be above 0"),
         (("--seed=-1",), "--seed must be"),
@@ -154,6 +157,19 @@ def test_a_run_in_bf16_is_one_in_bfloat16(workspace):
     )
     assert short.resolved() == long.resolved()
     assert short.resolved()["precision"] == "bfloat16"
+
+
+def test_a_run_on_a_share_of_the_clips_samples_these_alone_and_is_a_run_of_its_own(workspace):
+    from panns_jax.train.experiment import prepare
+
+    half, all_of_them = (
+        prepare(parse(f"--workspace={workspace}", *SMALL, "--black-list=none", *options))
+        for options in (("--data-fraction=0.5",), ())
+    )
+    sampled = [set(experiment.sampler.batch(np.arange(500))) for experiment in (half, all_of_them)]
+    assert [len(clips) for clips in sampled] == [round(len(half.train) / 2), len(half.train)]
+    assert half.run_name == "DemoCnn-0.5balanced_train-balanced-mixup-batch4"
+    assert half.resolved() == {**all_of_them.resolved(), "data_fraction": 0.5}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="locks of POSIX")
