@@ -1,6 +1,9 @@
 """Pooling is the same from views and by reduction, forward and backward."""
 
+from collections.abc import Callable
+
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,3 +74,12 @@ def test_float64_is_added_up_in_float64():
     with jax.enable_x64(True):
         x = jnp.asarray([[[1.0], [1e-12]]], jnp.float64)
         assert mean_of_windows(x, (2,)).item() == (1 + 1e-12) / 2
+
+
+@pytest.mark.parametrize("pool", [mean_of_windows, largest_of_windows])
+def test_sizes_may_be_symbols_in_an_exported_program(pool: Callable[..., jax.Array]):
+    sizes = jax.export.symbolic_shape("batch, time, 6, 2")
+    exported = jax.export.export(jax.jit(lambda x: pool(x, (2, 3))))(jax.ShapeDtypeStruct(sizes, jnp.float32))
+    for batch, time in ((1, 7), (3, 2), (2, 1)):
+        x = np.random.default_rng(0).standard_normal((batch, time, 6, 2), np.float32)
+        np.testing.assert_allclose(exported.call(x), pool(jnp.asarray(x), (2, 3)), rtol=1e-6)
