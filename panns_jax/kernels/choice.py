@@ -182,6 +182,36 @@ def _table(level: str) -> tuple[Measured, ...]:
     return () if nearest is None else tuple(tables[nearest])
 
 
+def has_rows(dtype: str, *, level: str | None = None) -> bool:
+    """Whether anything was measured in a type, on a kind of processor itself: rows of another kind don't count.
+
+    Args:
+      dtype: of input and result, such as "bfloat16".
+      level: kind of processor; that of this machine where none is given.
+    """
+    return any(row.shape.dtype == dtype for row in _own_rows(level))
+
+
+def gain(dtype: str, *, level: str | None = None) -> float | None:
+    """How many times as fast as float32 a type was measured to be, on a kind of processor itself.
+
+    Args:
+      dtype: of input and result, such as "bfloat16".
+      level: kind of processor; that of this machine where none is given.
+
+    Returns:
+      of all shapes that were measured in both, the times of the fastest kernels in sum; None where there are none.
+    """
+    best = {row.shape: min(row.milliseconds.values()) for row in _own_rows(level)}
+    whole = {shape: dataclasses.replace(shape, dtype="float32") for shape in best if shape.dtype == dtype}
+    pairs = [(best[shape], best[other]) for shape, other in whole.items() if other in best]
+    return sum(other for _, other in pairs) / sum(time for time, _ in pairs) if pairs else None
+
+
+def _own_rows(level: str | None) -> list[Measured]:
+    return read_tables().get(processor.level() if level is None else level, [])
+
+
 def read_tables() -> dict[str, list[Measured]]:
     """All rows, by kind of processor."""
     text = files("panns_jax.kernels").joinpath("choices.json").read_text(encoding="utf-8")
@@ -196,5 +226,5 @@ def _row(row: Mapping[str, Any]) -> Measured:
 
 def rows_as_json(rows: Iterable[Measured]) -> list[dict[str, Any]]:
     """Rows as they stand in the table, in the order of their sizes."""
-    ordered = sorted(rows, key=lambda row: (row.shape.window, row.shape.places, row.shape.in_channels))
+    ordered = sorted(rows, key=lambda row: (row.shape.window, row.shape.places, row.shape.in_channels, row.shape.dtype))
     return [{"shape": dataclasses.asdict(row.shape), "milliseconds": dict(row.milliseconds)} for row in ordered]

@@ -119,13 +119,13 @@ class Columns(_AsItIs):
 
 
 def _views(x: Float[Array, "batch *space channels"], shape: ConvShape) -> list[Float[Array, "batch *other channels"]]:
-    """What each tap of the window is multiplied by."""
+    """What each tap of the window is multiplied by; empty where the window is longer than what it lies on."""
     padded = jnp.pad(x, ((0, 0), *((shape.padding,) * 2 for _ in shape.window), (0, 0)))
     sizes = zip(padded.shape[1:-1], shape.window, strict=True)
-    counts = [(size - taps) // shape.stride + 1 for size, taps in sizes]
+    counts = [max(0, (size - taps) // shape.stride + 1) for size, taps in sizes]
 
     def steps(first: int, count: int) -> slice:
-        return slice(first, first + shape.stride * (count - 1) + 1, shape.stride)
+        return slice(first, first + shape.stride * count, shape.stride)
 
     taps = itertools.product(*map(range, shape.window))
     return [padded[(slice(None), *map(steps, tap, counts))] for tap in taps]

@@ -31,7 +31,11 @@ class Kernel(Protocol):
     def transform(
         self, kernel: Float[Array, "*window in_channels out_channels"], shape: ConvShape
     ) -> tuple[Array, ...]:
-        """What it needs of the kernel, made once."""
+        """What it needs of the kernel, made once.
+
+        Must be the same for every `shape.batch` and every time, `shape.space[0]`: a prepared model keeps it by the
+        layer and the kernel's name, for batches and clips of all sizes.
+        """
         ...
 
     def __call__(

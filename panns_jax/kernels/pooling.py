@@ -14,6 +14,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from panns_jax.kernels.products import summed
+
 # Places of a window up to which as many views are made.
 _MOST = 16
 
@@ -52,13 +54,8 @@ def _views(x: Array, window: tuple[int, ...]) -> Iterator[Array]:
         yield x[(slice(None), *steps)]
 
 
-def _summed(x: Array) -> jnp.dtype:
-    """The type to add up in: float32 at least."""
-    return jnp.promote_types(x.dtype, jnp.float32)
-
-
 def _mean_by_views(x: Array, *, window: tuple[int, ...]) -> Array:
-    total = functools.reduce(jnp.add, _views(x.astype(_summed(x)), window))
+    total = functools.reduce(jnp.add, _views(x.astype(summed(x.dtype)), window))
     return (total * (1 / math.prod(window))).astype(x.dtype)
 
 
@@ -66,12 +63,19 @@ def _largest_by_views(x: Array, *, window: tuple[int, ...]) -> Array:
     return functools.reduce(lambda a, b: jnp.where((b > a) | jnp.isnan(b), b, a), _views(x, window))
 
 
+def _filling(x: Array, window: tuple[int, ...]) -> Array:
+    """What fills windows: of that alone, sizes that are symbols (`jax.export`) come out as those of views do."""
+    ends = (size // step * step for size, step in zip(x.shape[1:-1], window, strict=True))
+    return x[(slice(None), *map(slice, ends))]
+
+
 def _mean_by_reduction(x: Array, *, window: tuple[int, ...]) -> Array:
     steps = (1, *window, 1)
-    total = lax.reduce_window(x.astype(_summed(x)), np.zeros((), _summed(x)), lax.add, steps, steps, "VALID")
+    whole = _filling(x, window).astype(summed(x.dtype))
+    total = lax.reduce_window(whole, np.zeros((), whole.dtype), lax.add, steps, steps, "VALID")
     return (total * (1 / math.prod(window))).astype(x.dtype)
 
 
 def _largest_by_reduction(x: Array, *, window: tuple[int, ...]) -> Array:
     steps = (1, *window, 1)
-    return lax.reduce_window(x, -jnp.inf, lax.max, steps, steps, "VALID")
+    return lax.reduce_window(_filling(x, window), -jnp.inf, lax.max, steps, steps, "VALID")

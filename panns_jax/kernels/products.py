@@ -1,9 +1,10 @@
-"""Matrix products for kernels."""
+"""Matrix products and sums for kernels."""
 
 import functools
 
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 # Columns of a block of weights: four of the widest registers.
@@ -35,3 +36,8 @@ def in_blocks(weights: Float[Array, "inputs outputs"]) -> Float[Array, "blocks i
     as fast as a whole matrix.
     """
     return weights.reshape(weights.shape[0], -1, BLOCK).swapaxes(0, 1)
+
+
+def summed(dtype: DTypeLike) -> jnp.dtype:
+    """The type to add up in what is of `dtype`: float32 at least."""
+    return jnp.promote_types(dtype, jnp.float32)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from panns_jax.kernels.products import summed
+
 Piece = Float[Array, "batch down across channels"]
 
 
@@ -38,7 +40,7 @@ class Tiles:
         """Mean over windows of 2 × 2 that do not overlap, where `halves`; an odd row or column is dropped."""
         pieces = tuple(
             tuple(
-                0.25 * (self.pieces[i][j] + self.pieces[i][j + 1] + self.pieces[i + 1][j] + self.pieces[i + 1][j + 1])
+                _mean(self.pieces[i][j], self.pieces[i][j + 1], self.pieces[i + 1][j], self.pieces[i + 1][j + 1])
                 for j in range(0, len(self.pieces[0]), 2)
             )
             for i in range(0, len(self.pieces), 2)
@@ -52,3 +54,10 @@ class Tiles:
         rows = [jnp.stack(row, axis=3).reshape(batch, down, across * len(row), channels) for row in self.pieces]
         image = jnp.stack(rows, axis=2).reshape(batch, down * len(rows), -1, channels)
         return image[:, :height, :width]
+
+
+def _mean(*pieces: Piece) -> Piece:
+    """The mean of pieces of one type, added up in float32 at least."""
+    dtype = pieces[0].dtype
+    total = sum((piece.astype(summed(dtype)) for piece in pieces[1:]), start=pieces[0].astype(summed(dtype)))
+    return (total * (1 / len(pieces))).astype(dtype)

@@ -205,7 +205,15 @@ def linear(in_features: int, out_features: int, *, bias: float = 0.0, rngs: nnx.
 
 def mean_over_frequency(x: Clips) -> Clips:
     """(batch, time, mels, channels) to (batch, time, channels)."""
-    return x.map(lambda values: values.mean(axis=2))
+    return x.map(_mean_of_mels)
+
+
+def _mean_of_mels(values: Float[Array, "batch time mels channels"]) -> Float[Array, "batch time channels"]:
+    if values.dtype == jnp.bfloat16:
+        # JAX 0.12 makes one operation of convolution, ReLU and mean on CPU, which answers NaN: it does for as little
+        # as relu(conv(relu(x), kernel)).sum(axis=2) in bfloat16, with a window of 3 x 3 and 24 channels.
+        values = lax.optimization_barrier(values)
+    return values.mean(axis=2)
 
 
 def avg_pool(x: Clips, window: tuple[int, ...]) -> Clips:

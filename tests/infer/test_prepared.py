@@ -360,9 +360,6 @@ def test_bfloat16_is_refused_where_the_processor_is_slower_in_it(monkeypatch: py
         panns_jax.prepare(model)
 
 
-# JAX 0.12 compiles this small model, prepared or not, to one that answers NaN in bfloat16; operation by operation it
-# does not, and the published models answer well.
-@pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="this JAX compiles the model wrong in bfloat16")
 def test_bfloat16_stays_near_float32_where_the_processor_is_fast_in_it(monkeypatch: pytest.MonkeyPatch):
     model = drawn("wide")
     whole = plain(model, sound()).clipwise

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -194,6 +195,39 @@ def test_processors_are_told_apart_by_their_instructions(flags: set[str], machin
     assert processor.multiplies_bfloat16(frozenset(flags)) == ("amx_bf16" in flags)
 
 
+BLOCK = ConvShape(1, (40, 8), 64, 64, (3, 3), padding=1)
+HALVED = dataclasses.replace(BLOCK, dtype="bfloat16")
+DEEP = dataclasses.replace(HALVED, in_channels=128)
+
+
+def test_rows_of_a_type_are_those_of_the_processor_itself(monkeypatch: pytest.MonkeyPatch):
+    whole = [Measured(BLOCK, {"xla": 3.0, "winograd 4x2": 2.0})]
+    tables = {"avx512": whole, "amx": [*whole, Measured(HALVED, {"xla": 1.0, "winograd 2x2": 2.0})]}
+    monkeypatch.setattr(choice, "read_tables", lambda: tables)
+    assert choice.has_rows("float32", level="avx512") and choice.has_rows("bfloat16", level="amx")
+    assert not choice.has_rows("bfloat16", level="avx512")
+    assert not choice.has_rows("float32", level="avx2")  # which is served from the rows of "avx512"
+    for level in ("amx", "avx512", "neon"):
+        monkeypatch.setattr(processor, "level", lambda level=level: level)
+        assert choice.has_rows("bfloat16") == (level == "amx")
+
+
+def test_what_a_type_gains_is_told_by_the_fastest_kernels_of_shapes_that_were_measured_in_both(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    rows = [
+        Measured(BLOCK, {"xla": 3.0, "winograd 4x2": 2.0}),
+        Measured(HALVED, {"xla": 1.0, "winograd 2x2": 2.0}),
+        Measured(DEEP, {"xla": 100.0}),
+    ]
+    monkeypatch.setattr(choice, "read_tables", lambda: {"amx": rows, "avx512": [rows[0], rows[2]]})
+    assert choice.gain("bfloat16", level="amx") == 2
+    assert choice.gain("bfloat16", level="avx512") is None
+    assert choice.gain("bfloat16", level="avx2") is None
+    rows.append(Measured(dataclasses.replace(DEEP, dtype="float32"), {"xla": 3.05, "winograd 4x2": 48.5}))
+    assert choice.gain("bfloat16", level="amx") == pytest.approx(5.05 / 101)
+
+
 def test_every_row_of_the_table_measures_kernels_that_there_are_on_a_shape_that_they_suit():
     assert TABLES
     for level, rows in TABLES.items():
@@ -290,17 +324,17 @@ def arbitrary_kernels() -> list[tuple[str, np.ndarray]]:
 
 
 def test_what_a_kernel_holds_is_what_it_says_beforehand():
-    rng = np.random.default_rng(0)
     shapes = [ConvShape(1, (12, width), 6, 5, (3, 3), padding=1) for width in (8, 2, 1)]
     shapes += [dataclasses.replace(shape, dtype="bfloat16") for shape in shapes]
     shapes += [dataclasses.replace(shape, out_channels=128) for shape in shapes]
     shapes += [ConvShape(1, (12,), 6, 5, (3,), padding=1), ConvShape(1, (12, 8), 1, 5, (3, 3), padding=1)]
     for shape in shapes:
-        weights = jnp.asarray(rng.standard_normal((*shape.window, shape.in_channels, shape.out_channels), np.float32))
+        weights = jax.ShapeDtypeStruct((*shape.window, shape.in_channels, shape.out_channels), jnp.float32)
         for one in suiting(shape):
             planned = Choice(one, shape)
             if planned.nbytes:
-                assert sum(array.nbytes for array in planned.transform(weights)) == planned.nbytes, (one.name, shape)
+                held = jax.eval_shape(planned.transform, weights)
+                assert sum(array.size * array.dtype.itemsize for array in held) == planned.nbytes, (one.name, shape)
 
 
 def test_xlas_own_convolution_is_what_it_says():

@@ -1,5 +1,6 @@
 """Every kernel convolves as XLA does in float64, whatever the shape that it suits."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -84,17 +85,51 @@ def test_every_kernel_that_suits_a_shape_convolves(sizes: dict[str, Any], data: 
     np.testing.assert_allclose(y, expected, atol=tolerance(kernel.name) * scale)
 
 
+EXAMPLES = (
+    ConvShape(1, (9, 7), 3, 4, (3, 3), padding=1),
+    ConvShape(1, (9, 7), 1, 4, (3, 3), padding=1),
+    ConvShape(1, (9, 2), 3, 4, (3, 3), padding=1),
+    ConvShape(1, (9,), 3, 4, (1,)),
+    ConvShape(1, (8, 8), 3, 64, (3, 3), padding=1),
+    ConvShape(1, (9, 2), 3, 64, (3, 3), padding=1),
+)
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel_suits_something(name: str):
-    examples = (
-        ConvShape(1, (9, 7), 3, 4, (3, 3), padding=1),
-        ConvShape(1, (9, 7), 1, 4, (3, 3), padding=1),
-        ConvShape(1, (9, 2), 3, 4, (3, 3), padding=1),
-        ConvShape(1, (9,), 3, 4, (1,)),
-        ConvShape(1, (8, 8), 3, 64, (3, 3), padding=1),
-        ConvShape(1, (9, 2), 3, 64, (3, 3), padding=1),
-    )
-    assert any(KERNELS[name].suits(shape) for shape in examples)
+    assert any(KERNELS[name].suits(shape) for shape in EXAMPLES)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_what_a_kernel_reads_is_the_same_for_every_batch_and_time(name: str):
+    kernel = KERNELS[name]
+    compared = 0
+    for shape in filter(kernel.suits, EXAMPLES):
+        weights = jnp.asarray(values(shape)[1])
+        expected = kernel.transform(weights, shape)
+        for batch, time in ((2, shape.space[0]), (1, 5), (3, 4)):
+            other = dataclasses.replace(shape, batch=batch, space=(time, *shape.space[1:]))
+            if kernel.suits(other):
+                assert kernel.growth(other) == kernel.growth(shape)
+                for one, another in zip(kernel.transform(weights, other), expected, strict=True):
+                    np.testing.assert_array_equal(one, another)
+                compared += 1
+    assert compared > 0
+
+
+@pytest.mark.parametrize("name", ["shifted", "columns"])
+@pytest.mark.parametrize("stride", [1, 2, 5])
+@pytest.mark.parametrize(("space", "taps"), [((2,), 5), ((4,), 5), ((1, 9), 3), ((5, 2), 3), ((3, 3), 3)])
+def test_where_the_window_is_longer_than_the_input_nothing_comes_out_as_of_xla(
+    name: str, stride: int, space: tuple[int, ...], taps: int
+):
+    shape = ConvShape(2, space, 1, 4, (taps,) * len(space), stride=stride)
+    x, weights = values(shape)
+    expected = xla_convolution(jnp.asarray(x), jnp.asarray(weights), stride=stride)
+    y = convolved(KERNELS[name], shape, x, weights)
+    assert y.shape == expected.shape
+    assert (y.size == 0) == (min(space) < taps)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name in KERNELS if name.startswith("winograd")])
@@ -156,3 +191,11 @@ def test_tiles_are_an_image_in_pieces():
     np.testing.assert_array_equal(tiles.map(jnp.negative).whole(), -image[:, :7, :5])
     means = image[:, :6, :4].reshape(2, 3, 2, 2, 2, 3).mean((2, 4))
     np.testing.assert_allclose(tiles.mean_of_2x2().whole(), means, atol=1e-6)
+
+
+def test_means_of_tiles_of_bfloat16_are_added_up_in_float32():
+    pieces = (256.0, 1.0), (1.0, 1.0)  # in bfloat16, 256 + 1 is 256
+    tiles = Tiles(tuple(tuple(jnp.full((1, 1, 1, 1), piece, jnp.bfloat16) for piece in row) for row in pieces), (2, 2))
+    mean = tiles.mean_of_2x2().whole()
+    assert mean.dtype == jnp.bfloat16
+    assert mean.item() == jnp.bfloat16(259 / 4)

@@ -1,10 +1,13 @@
 """Pooling is the same from views and by reduction, forward and backward."""
 
+from collections.abc import Callable
+
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panns_jax.kernels.pooling import largest_of_windows, mean_of_windows
@@ -22,13 +25,13 @@ def expected(x: np.ndarray, window: tuple[int, ...], pooled) -> np.ndarray:
     return y
 
 
+@settings(max_examples=30)
 @given(sizes, st.integers(0, 99))
 def test_windows_are_pooled_and_what_fills_none_is_dropped(sizes: list[tuple[int, int]], seed: int):
     sizes = [(max(size, step), step) for size, step in sizes]
     window = tuple(step for _, step in sizes)
     x = np.random.default_rng(seed).standard_normal((2, *(size for size, _ in sizes), 3))
-    mean = mean_of_windows(jnp.asarray(x, jnp.float32), window)
-    largest = largest_of_windows(jnp.asarray(x, jnp.float32), window)
+    mean, largest = jax.jit(lambda x: (mean_of_windows(x, window), largest_of_windows(x, window)))(np.float32(x))
     np.testing.assert_allclose(mean, expected(x, window, np.mean), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(largest, expected(x.astype(np.float32), window, np.max))
 
@@ -71,3 +74,12 @@ def test_float64_is_added_up_in_float64():
     with jax.enable_x64(True):
         x = jnp.asarray([[[1.0], [1e-12]]], jnp.float64)
         assert mean_of_windows(x, (2,)).item() == (1 + 1e-12) / 2
+
+
+@pytest.mark.parametrize("pool", [mean_of_windows, largest_of_windows])
+def test_sizes_may_be_symbols_in_an_exported_program(pool: Callable[..., jax.Array]):
+    sizes = jax.export.symbolic_shape("batch, time, 6, 2")
+    exported = jax.export.export(jax.jit(lambda x: pool(x, (2, 3))))(jax.ShapeDtypeStruct(sizes, jnp.float32))
+    for batch, time in ((1, 7), (3, 2), (2, 1)):
+        x = np.random.default_rng(0).standard_normal((batch, time, 6, 2), np.float32)
+        np.testing.assert_allclose(exported.call(x), pool(jnp.asarray(x), (2, 3)), rtol=1e-6)
