@@ -108,7 +108,10 @@ def obstacle_of(error: Exception) -> Obstacle:
         extractors = [cause.ie for cause in causes if isinstance(cause, ExtractorError)]
         told = bool(extractors) and "youtube" not in str(extractors[0]).lower()
         reason = reason_of_status(answers[0].status) if told else Reason.NETWORK
-        return Obstacle(reason, message, _seconds(answers[0].response.headers.get("Retry-After")))
+        wait = _seconds(answers[0].response.headers.get("Retry-After"))
+        for answer in answers:
+            answer.close()  # else its connection stays open until the collector finds it
+        return Obstacle(reason, message, wait)
     if any(isinstance(cause, TransportError) for cause in causes):
         return Obstacle(Reason.NETWORK, message)
     return Obstacle(reason_of_words(message), message)

@@ -25,6 +25,11 @@ from panns_jax.data.youtube import Fetched
 from panns_jax.errors import InputError
 from panns_jax.ffmpeg import find_ffmpeg, require_ffmpeg
 
+# yt-dlp leaves connections to the collector where a request fails within it.
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:Exception ignored in. <socket\.socket:pytest.PytestUnraisableExceptionWarning"
+)
+
 pytest.importorskip("yt_dlp", reason="needs the package yt-dlp")
 
 RATE = 32000
