@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from panns_jax.errors import InputError
 from panns_jax.infer.folding import Affine, Path, layers_of, normalised_convolutions, put, shapes_of
 from panns_jax.infer.transformed import TransformedWeights
-from panns_jax.kernels.choice import Choice, choose
+from panns_jax.kernels.choice import Choice, choose, gain
 from panns_jax.kernels.convolution import convolve
 from panns_jax.kernels.kernel import DIRECT
 from panns_jax.kernels.processor import multiplies_bfloat16
@@ -71,7 +71,7 @@ def prepare(model: Model, *, memory: Memory = "fast") -> "PreparedModel":
 
     Raises:
       InputError: there is no such `memory`; or the model computes in bfloat16, and this processor is slower in that
-        than in float32.
+        than in float32, or was not measured to be faster.
     """
     return PreparedModel(model, memory=memory)
 
@@ -92,11 +92,8 @@ class PreparedModel:
         self._model = _in_evaluation(model)
         self._graph, state = nnx.split(self._model)
         self._platform = _platform(state)
-        if model.precision == "bfloat16" and self._platform == "cpu" and not multiplies_bfloat16():
-            raise InputError(
-                "this processor has no matrix instructions for bfloat16 (amx_bf16), so it is slower in it than in"
-                " float32: prepare the model in float32"
-            )
+        if model.precision == "bfloat16" and self._platform == "cpu":
+            _require_fast_bfloat16()
         convs, norms = dict(layers_of(self._model, Conv)), dict(layers_of(self._model, BatchNorm))
         follows = normalised_convolutions(self._model, self.config.min_samples)
         followed = {path: norms[follows[path]] if path in follows else None for path in convs}
@@ -179,6 +176,19 @@ class PreparedModel:
         for (path, choice), (arrays, affine) in zip(self._plans[case].items(), weights, strict=True):
             put(model, path, _prepared(layers[path], choice, arrays, affine))
         return model(waveform, lengths=lengths, taps=taps)
+
+
+def _require_fast_bfloat16() -> None:
+    if not multiplies_bfloat16():
+        raise InputError(
+            "this processor has no matrix instructions for bfloat16 (amx_bf16), so it is slower in it than in"
+            " float32: prepare the model in float32"
+        )
+    if (gain("bfloat16") or 0) <= 1:
+        raise InputError(
+            "the table of kernels has no measurement by which this processor is faster in bfloat16 than in float32"
+            " (scripts/bench/tune.py makes one): prepare the model in float32"
+        )
 
 
 def _prepared(layer: Conv, choice: Choice, weights: tuple[Array, ...], affine: Affine) -> Callable[[Clips], Clips]:

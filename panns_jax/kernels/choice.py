@@ -182,16 +182,6 @@ def _table(level: str) -> tuple[Measured, ...]:
     return () if nearest is None else tuple(tables[nearest])
 
 
-def has_rows(dtype: str, *, level: str | None = None) -> bool:
-    """Whether anything was measured in a type, on a kind of processor itself: rows of another kind don't count.
-
-    Args:
-      dtype: of input and result, such as "bfloat16".
-      level: kind of processor; that of this machine where none is given.
-    """
-    return any(row.shape.dtype == dtype for row in _own_rows(level))
-
-
 def gain(dtype: str, *, level: str | None = None) -> float | None:
     """How many times as fast as float32 a type was measured to be, on a kind of processor itself.
 

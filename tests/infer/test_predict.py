@@ -117,6 +117,7 @@ def test_in_bfloat16_only_a_processor_that_is_faster_in_it_prepares(
     able: bool, checkpoint: Path, by_prepared: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(prepared, "multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr(prepared, "gain", lambda dtype: 2.0)
     model = load_model(checkpoint=checkpoint, precision="bfloat16")
     expected = Predictor(model).hear(clip())
     monkeypatch.setattr(predict, "REPAYS", 0.0)

@@ -203,7 +203,7 @@ def test_lengths_in_turns_soon_transform_no_more_weights(monkeypatch: pytest.Mon
 def test_many_threads_may_call_at_once():
     model = drawn("wide")
     ready = panns_jax.prepare(model)
-    lengths = [4000, 4160, 4320, 4480] * 3
+    lengths = [4000, 4160] * 4
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda samples: ready(sound(1, samples)).clipwise, lengths))
     assert ready.nbytes <= MOST * ready._own
@@ -360,11 +360,22 @@ def test_bfloat16_is_refused_where_the_processor_is_slower_in_it(monkeypatch: py
         panns_jax.prepare(model)
 
 
+@pytest.mark.parametrize("measured", [None, 0.9])
+def test_bfloat16_is_refused_where_nothing_shows_that_it_is_faster(measured: Any, monkeypatch: pytest.MonkeyPatch):
+    model = drawn("wide")
+    model.set_precision("bfloat16")
+    monkeypatch.setattr(prepared, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(prepared, "gain", lambda dtype: measured)
+    with pytest.raises(InputError, match=r"no measurement by which this processor is faster in bfloat16 .*tune\.py"):
+        panns_jax.prepare(model)
+
+
 def test_bfloat16_stays_near_float32_where_the_processor_is_fast_in_it(monkeypatch: pytest.MonkeyPatch):
     model = drawn("wide")
     whole = plain(model, sound()).clipwise
     model.set_precision("bfloat16")
     monkeypatch.setattr(prepared, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(prepared, "gain", lambda dtype: 2.0)
     ready = panns_jax.prepare(model)
     answer = ready(sound())
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(answer))
