@@ -69,9 +69,12 @@ class ClipSource:
 
     def batch(self, clips: Int[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
         """Several clips: "audio_name" (rows,) str, "waveform" (rows, samples), "target" (rows, classes) bool."""
+        return {**self.labels(clips), "waveform": self.waveforms(clips)}
+
+    def labels(self, clips: Int[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
+        """What the index tells of several clips: "audio_name" and "target", as in `batch`."""
         return {
             "audio_name": np.array([os.fsdecode(name) for name in self.index.audio_name[clips]], dtype=np.str_),
-            "waveform": self.waveforms(clips),
             "target": self.index.targets.dense(clips),
         }
 
