@@ -10,7 +10,7 @@ from typing import Any
 from panns_jax.errors import InputError
 from panns_jax.train.placement import Placement
 from panns_jax.train.relay import free_port, lead_to_service, relay
-from panns_jax.train.star import Star
+from panns_jax.train.star import SILENCE, Star
 from panns_jax.train.wire import Message, Wire, listen
 
 _GREETING = "panns_jax 1"
@@ -55,6 +55,8 @@ def _receive_all(place: Placement, told: dict[str, Any]) -> tuple[Star, int]:
     try:
         waiting = _Waiting()
         while missing := [str(n) for n in range(1, place.processes) if n not in wires]:
+            for wire in wires.values():
+                wire.send("beat")
             caller = waiting.next(callers, f"process {', '.join(missing)} of {place.processes}")
             if caller is None:
                 continue
@@ -146,11 +148,12 @@ def _call(place: Placement, told: dict[str, Any]) -> tuple[Star, int]:
     wire = Wire(connection)
     own = {"process": place.process, "processes": place.processes, "name": socket.gethostname(), "told": told}
     wire.send("come", greeting=_GREETING, **own)
-    connection.settimeout(_ALL_WITHIN + _GREETS_WITHIN)
-    answer = wire.receive()
+    connection.settimeout(SILENCE)
+    while (answer := wire.receive()) is not None and answer["kind"] == "beat":
+        pass
     connection.settimeout(None)
     if answer is None:
-        raise InputError(f"{zero} has ended before the run began")
+        raise InputError(f"{zero} has ended, or does not answer, before the run has begun")
     if answer["kind"] == "end":
         raise InputError(answer["sentence"])
     names = {int(number): name for number, name in answer["names"].items()}

@@ -20,8 +20,10 @@ from panns_jax.train.wire import Message, Wire
 LOST = 3
 """Exit code of a process whose run has ended because another process is gone."""
 
+SILENCE = 20.0
+"""Seconds without a beat after which a process counts as gone."""
+
 _BEAT = 1.0  # seconds between beats
-_SILENCE = 20.0  # seconds without one after which a process counts as gone
 _LEAVES_WITHIN = 3.0  # seconds for the last words, where standard error or the disk is stuck
 _PARTS_WITHIN = 10.0  # seconds that processes may take to part after their work is done
 
@@ -128,11 +130,11 @@ class Star:
             self._send("beat")
             now = time.monotonic()
             # After this process itself was stopped for long, the others get the time to be heard.
-            passed, before = min(now - before, 2 * _BEAT), now
+            passed, before = min(now - before, 5 * _BEAT), now
             for number in self._wires:
                 self._silent[number] += passed
-                if self._silent[number] > _SILENCE:
-                    self._end(f"{self._name(number)} has not answered for {_SILENCE:.0f} s")
+                if self._silent[number] > SILENCE:
+                    self._end(f"{self._name(number)} has not answered for {SILENCE:.0f} s")
 
     def _receive(self, number: int, wire: Wire) -> None:
         while (message := wire.receive()) is not None:
