@@ -1,5 +1,6 @@
 """How the processes of a run find each other: process 0 listens at a port, the others come."""
 
+import contextlib
 import queue
 import socket
 import sys
@@ -11,7 +12,7 @@ from panns_jax.errors import InputError
 from panns_jax.train.placement import Placement
 from panns_jax.train.relay import free_port, lead_to_service, relay
 from panns_jax.train.star import SILENCE, Star
-from panns_jax.train.wire import Message, Wire, listen
+from panns_jax.train.wire import Message, Wire, listen, shut
 
 _GREETING = "panns_jax 1"
 _ALL_WITHIN = 300.0  # seconds for all processes to come
@@ -61,19 +62,24 @@ def _receive_all(place: Placement, told: dict[str, Any]) -> tuple[Star, int]:
             if caller is None:
                 continue
             hello, wire = caller
-            number = _admit(hello, wires, place, told)
-            if number is None:
-                wire.send("end", sentence=f"--process {hello['process']}: there is such a process already", code=2)
+            number = hello["process"]
+            if number in wires:
+                wire.send("end", sentence=f"--process {number}: there is such a process already", code=2)
+                wire.close()
                 continue
             wires[number], names[number] = wire, hello["name"]
+            if differs := _differences(hello, place, told):
+                raise InputError(differs)
     except InputError as error:
         for wire in wires.values():
             wire.send("end", sentence=str(error), code=2)
+            wire.close()
+        shut(server)
         raise
     begun.set()
     for wire in wires.values():
         wire.send("begin", names=names)
-    return Star(place, wires, names), port
+    return Star(place, wires, names, server), port
 
 
 class _Waiting:
@@ -99,28 +105,24 @@ class _Waiting:
             self._told = True
 
 
-def _admit(hello: Message, wires: dict[int, Wire], place: Placement, told: dict[str, Any]) -> int | None:
-    """The number of a process that belongs to the run; None where there is one of that number."""
-    number, theirs = hello["process"], hello["told"]
-    if hello["processes"] != place.processes:
-        raise InputError(
-            f"process {number} was started with --processes {hello['processes']}, process 0 with {place.processes}"
-        )
-    if number in wires:
-        return None
-    for name in sorted(told.keys() | theirs.keys()):
-        if told.get(name) != theirs.get(name):
-            raise InputError(
-                f"process {number} was started with {name} {theirs.get(name)}, process 0 with {told.get(name)}: start"
-                " all with the same"
+def _differences(hello: Message, place: Placement, told: dict[str, Any]) -> str:
+    """What of the options of another process does not fit; empty where all does."""
+    given = {"--processes": place.processes, **told}
+    theirs = {"--processes": hello["processes"], **hello["told"]}
+    for name in given | theirs:
+        if given.get(name) != theirs.get(name):
+            return (
+                f"process {hello['process']} was started with {name} {theirs.get(name)}, process 0 with"
+                f" {given.get(name)}: start all with the same"
             )
-    return number
+    return ""
 
 
 def _accept(server: socket.socket, port: int, callers: "queue.SimpleQueue[_Caller]", begun: threading.Event) -> None:
-    while True:
-        connection, _ = server.accept()
-        threading.Thread(target=_greet, args=(connection, port, callers, begun), name="hosts", daemon=True).start()
+    with contextlib.suppress(OSError):  # shut
+        while True:
+            connection, _ = server.accept()
+            threading.Thread(target=_greet, args=(connection, port, callers, begun), name="hosts", daemon=True).start()
 
 
 def _greet(connection: socket.socket, port: int, callers: "queue.SimpleQueue[_Caller]", begun: threading.Event) -> None:
@@ -152,6 +154,8 @@ def _call(place: Placement, told: dict[str, Any]) -> tuple[Star, int]:
     while (answer := wire.receive()) is not None and answer["kind"] == "beat":
         pass
     connection.settimeout(None)
+    if answer is None or answer["kind"] == "end":
+        wire.close()
     if answer is None:
         raise InputError(f"{zero} has ended, or does not answer, before the run has begun")
     if answer["kind"] == "end":
@@ -163,7 +167,8 @@ def _call(place: Placement, told: dict[str, Any]) -> tuple[Star, int]:
         Wire(onward).send("relay", greeting=_GREETING)
         return onward
 
-    return Star(place, {0: wire}, names), relay(connect)
+    door = relay(connect)
+    return Star(place, {0: wire}, names, door), door.getsockname()[1]
 
 
 def _connect(place: Placement) -> socket.socket | None:

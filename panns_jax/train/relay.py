@@ -16,27 +16,29 @@ _BYTES = 1 << 16
 _STARTS_WITHIN = 60.0  # seconds that the service may take to be there
 
 
-def relay(connect: Callable[[], socket.socket]) -> int:
+def relay(connect: Callable[[], socket.socket]) -> socket.socket:
     """Leads what connects to a port of this machine on to elsewhere.
 
     Args:
       connect: makes a connection to where it is led.
 
     Returns:
-      The port.
+      The socket that listens there, to be shut in the end.
     """
     server = socket.create_server(("127.0.0.1", 0))
-    held: list[socket.socket] = []  # what nobody holds is closed
+    silent: list[socket.socket] = []  # what nobody holds is closed
 
     def accept() -> None:
-        while True:
-            near, _ = server.accept()
-            held.append(near)
-            with contextlib.suppress(OSError):  # as where process 0 is gone: the near end is left open, and silent
-                join(near, connect(), silent=True)
+        with contextlib.suppress(OSError):  # shut
+            while True:
+                near, _ = server.accept()
+                try:
+                    join(near, connect(), silent=True)
+                except OSError:  # process 0 is gone
+                    silent.append(near)
 
     threading.Thread(target=accept, name="relay", daemon=True).start()
-    return server.getsockname()[1]
+    return server
 
 
 def lead_to_service(far: socket.socket, port: int) -> None:
@@ -60,23 +62,37 @@ def free_port() -> int:
 
 
 def join(near: socket.socket, far: socket.socket, *, silent: bool) -> None:
-    """Has what either side sends arrive at the other, by two threads.
+    """Has what either side sends arrive at the other, by two threads, until `near` ends.
 
     Args:
       near: the one side.
       far: the other.
       silent: whether `near` is left open where `far` ends.
     """
-
-    def pump(source: socket.socket, target: socket.socket, ends: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(_BYTES):
-                target.sendall(data)
-        if ends:
-            with contextlib.suppress(OSError):
-                target.shutdown(socket.SHUT_RDWR)
-
     for one in (near, far):
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    threading.Thread(target=pump, args=(near, far, True), name="relay", daemon=True).start()
-    threading.Thread(target=pump, args=(far, near, not silent), name="relay", daemon=True).start()
+
+    def back() -> None:
+        _pump(far, near)
+        if not silent:
+            with contextlib.suppress(OSError):
+                near.shutdown(socket.SHUT_RDWR)
+
+    def forth() -> None:
+        returning = threading.Thread(target=back, name="relay", daemon=True)
+        returning.start()
+        _pump(near, far)
+        with contextlib.suppress(OSError):
+            far.shutdown(socket.SHUT_RDWR)
+        returning.join()
+        near.close()
+        far.close()
+
+    threading.Thread(target=forth, name="relay", daemon=True).start()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(_BYTES):
+            with contextlib.suppress(OSError):  # what nobody takes any more is lost
+                target.sendall(data)

@@ -7,6 +7,7 @@ cannot go on: whoever notices says so in a sentence, tells those that it is conn
 import contextlib
 import os
 import queue
+import socket
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 
 from panns_jax.interruption import leave_at_once
 from panns_jax.train.placement import Placement
-from panns_jax.train.wire import Message, Wire
+from panns_jax.train.wire import Message, Wire, shut
 
 LOST = 3
 """Exit code of a process whose run has ended because another process is gone."""
@@ -31,19 +32,23 @@ _PARTS_WITHIN = 10.0  # seconds that processes may take to part after their work
 class Star:
     """The connections between process 0 and each of the others."""
 
-    def __init__(self, place: Placement, wires: Mapping[int, Wire], names: Mapping[int, str]) -> None:
+    def __init__(
+        self, place: Placement, wires: Mapping[int, Wire], names: Mapping[int, str], door: socket.socket
+    ) -> None:
         """Begins to watch.
 
         Args:
           place: of this process.
           wires: to the others by number; process 0 has one to each, the others have one to process 0.
           names: of the machines that the processes run on.
+          door: listens as long as the connections are needed.
         """
         self.place = place
         self.checkpoint: Callable[[], int | None] = lambda: None
         """Tells the iteration that the run goes on from when it is started again."""
         self._wires = dict(wires)
         self._names = dict(names)
+        self._door = door
         self._silent = dict.fromkeys(wires, 0.0)
         self._shared: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._ends = threading.Lock()
@@ -115,6 +120,7 @@ class Star:
                 self._left.acquire(timeout=max(0.0, until - time.monotonic()))
         for wire in self._wires.values():
             wire.close()
+        shut(self._door)
 
     def _send(self, kind: str, **more: Any) -> None:
         for wire in self._wires.values():

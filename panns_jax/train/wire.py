@@ -36,9 +36,15 @@ class Wire:
 
     def close(self) -> None:
         """Ends the connection; what was sent still arrives."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
+        shut(self.socket)
+        self._reader.close()
+
+
+def shut(one: socket.socket) -> None:
+    """Ends a connection, or the waiting for some, also for threads that are at it."""
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
 
 
 def listen(port: int, *, host: str | None = None) -> socket.socket:
