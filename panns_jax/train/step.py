@@ -77,8 +77,9 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
 
 def own_rows(rows: int, mesh: Mesh) -> slice:
     """Which of the rows of a batch are those of this process's devices: it reads them, and no others."""
-    shares = [share.indices(rows) for (share,) in _split(mesh).addressable_devices_indices_map((rows,)).values()]
-    return slice(min(first for first, _, _ in shares), max(end for _, end, _ in shares))
+    shares = _split(mesh).addressable_devices_indices_map((rows,)).values()
+    ranges = [share[0].indices(rows) for share in shares if share is not None]
+    return slice(min(first for first, _, _ in ranges), max(end for _, end, _ in ranges))
 
 
 def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:

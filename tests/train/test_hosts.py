@@ -92,7 +92,7 @@ def await_checkpoint(processes: list[subprocess.Popen[str]], workspace: Path) ->
 def assert_ends(process: subprocess.Popen[str], code: int, sentence: str) -> None:
     """Ends within the 30 seconds that are promised (and some, on a machine that is busy), with one sentence."""
     _, err = process.communicate(timeout=60)
-    last = [line for line in err.splitlines() if not line.startswith(("iteration ", "training ", "scoring "))]
+    last = [line for line in err.splitlines() if not line.startswith(("iteration ", "traini", "scorin", "waiting "))]
     assert len(last) == 1, err
     assert re.fullmatch(sentence, last[0]), err
     assert process.returncode == code
@@ -215,7 +215,7 @@ def test_a_process_with_other_options_is_sent_away(tmp_path, make_workspace, sta
     zero = start_training(workspace, *common, "--process", "0", "--seed", "3")
     for process in (zero, one):
         differs = r"process 1 was started with --seed 4, process 0 with 3: start all with the same"
-        assert_ends(process, 2, rf"(waiting for .*\n)?python -m panns_jax\.train: {differs}")
+        assert_ends(process, 2, rf"python -m panns_jax\.train: {differs}")
 
 
 BUSY = """

@@ -40,22 +40,22 @@ def test_slurm_names_the_first_of_its_nodes(nodes, first):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("coordinator", "processes", "process", "told"),
     [
-        ((None, 2, None), r"^--processes: give --coordinator HOST:PORT as well"),
-        ((None, 2, 0), r"^--processes and --process: give --coordinator"),
-        (("node1:1", None, None), r"--coordinator node1:1: give --processes N as well, .* and --process I"),
-        (("node1:1", 2, None), r"and --process I, which of them this one is, from 0 on"),
-        (("node1", 2, 0), r"--coordinator must be HOST:PORT, such as node1:12355, or auto .*; got 'node1'"),
-        ((":77", 2, 0), r"must be HOST:PORT"),
-        (("node1:99999", 2, 0), r"must be HOST:PORT"),
-        (("node1:1", 2, 2), r"--process must be from 0 to 1, as --processes is 2; got 2"),
-        (("node1:1", 2, -1), r"--process must be from 0 to 1"),
-        (("node1:1", 0, 0), r"--processes must be at least 1, got 0"),
-        (("auto", 2, None), r"--coordinator auto takes the processes from SLURM: leave --processes"),
-        (("auto", None, None), r"--coordinator auto: this process was not started by srun of SLURM"),
+        (None, 2, None, r"^--processes: give --coordinator HOST:PORT as well"),
+        (None, 2, 0, r"^--processes and --process: give --coordinator"),
+        ("node1:1", None, None, r"--coordinator node1:1: give --processes N as well, .* and --process I"),
+        ("node1:1", 2, None, r"and --process I, which of them this one is, from 0 on"),
+        ("node1", 2, 0, r"--coordinator must be HOST:PORT, such as node1:12355, or auto .*; got 'node1'"),
+        (":77", 2, 0, r"must be HOST:PORT"),
+        ("node1:99999", 2, 0, r"must be HOST:PORT"),
+        ("node1:1", 2, 2, r"--process must be from 0 to 1, as --processes is 2; got 2"),
+        ("node1:1", 2, -1, r"--process must be from 0 to 1"),
+        ("node1:1", 0, 0, r"--processes must be at least 1, got 0"),
+        ("auto", 2, None, r"--coordinator auto takes the processes from SLURM: leave --processes"),
+        ("auto", None, None, r"--coordinator auto: this process was not started by srun of SLURM"),
     ],
 )
-def test_options_that_do_not_belong_together_are_told(given, told):
+def test_options_that_do_not_belong_together_are_told(coordinator, processes, process, told):
     with pytest.raises(InputError, match=told):
-        placement(*given, {})
+        placement(coordinator, processes, process, {})
