@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol, cast
 
 from panns_jax.errors import InputError
-from panns_jax.interruption import interruptions_not_lost, leave_at_once
+from panns_jax.interruption import interruptions_not_lost, leave_at_once, leaves_at_once
 from panns_jax.options import told_in_a_sentence
 from panns_jax.process import begin_command, begin_compiling
 
@@ -86,7 +86,7 @@ def run_task(name: str, arguments: Sequence[str], *, prog: str, tasks: Mapping[s
 
 
 def _exit(code: int) -> NoReturn:
-    if code == INTERRUPTED:
+    if code == INTERRUPTED or leaves_at_once():
         leave_at_once(code)
     sys.exit(code)
 

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 _AGAIN_AFTER = 0.02  # seconds
 
+_at_once = False
+
 
 @contextlib.contextmanager
 def interruptions_not_lost() -> Iterator[None]:
@@ -35,6 +37,20 @@ def interruptions_not_lost() -> Iterator[None]:
     finally:
         if sys.unraisablehook is deliver_again:  # nobody has put another one over it, to stay
             sys.unraisablehook = before
+
+
+def at_once_from_now_on() -> None:
+    """Has this process, one of several of a run, end by `leave_at_once` in any case.
+
+    JAX would wait for the others as the interpreter is torn down, and there may be none any more.
+    """
+    global _at_once
+    _at_once = True
+
+
+def leaves_at_once() -> bool:
+    """Whether `at_once_from_now_on` was called."""
+    return _at_once
 
 
 def leave_at_once(code: int) -> NoReturn:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Batch = dict[str, np.ndarray]
 
 _ENDLESS = 1 << 62
+_ALL = slice(None)
 # Batches that wait, read ahead; each may be 40 MB.
 _AHEAD = 4
 _AHEAD_PER_WORKER = 2
@@ -76,7 +77,13 @@ class Batches(Iterator[Batch]):
 
 
 def training_batches(
-    source: ClipSource, sampler: Sampler, *, batch_rows: int, start: int = 0, workers: int = 0
+    source: ClipSource,
+    sampler: Sampler,
+    *,
+    batch_rows: int,
+    start: int = 0,
+    workers: int = 0,
+    own: slice = _ALL,
 ) -> Batches:
     """Endless batches of a training run: batch i holds the samples i * batch_rows … (i + 1) * batch_rows - 1.
 
@@ -87,22 +94,30 @@ def training_batches(
       start: number of the first batch; the same batch follows, wherever a run is taken up.
       workers: processes that read; 0 reads by threads of this process, which is as fast for plain rows and takes less
         memory. The batches are the same.
+      own: the rows of each batch that are read, where other processes of the run read the others.
 
     Returns:
       Batches of "waveform" (rows, samples) int16 or float32, "target" (rows, classes) float32 of 0 and 1, and
       "audio_name" (rows,) str.
     """
-    batches = _TrainingBatches(source, sampler, batch_rows)
+    batches = _TrainingBatches(source, sampler, batch_rows, own)
     return Batches(_placed(batches, workers) if workers > 0 and can_share() else batches, start=start, workers=workers)
 
 
-def evaluation_batches(source: ClipSource, *, batch_size: int, workers: int = 0) -> Batches:
+def evaluation_batches(source: ClipSource, *, batch_size: int, workers: int = 0, own: slice = _ALL) -> Batches:
     """All clips once, in order; the last batch is filled up with silence to `batch_size`.
 
+    Args:
+      source: the clips.
+      batch_size: clips in a batch.
+      workers: processes that read; 0 reads by threads.
+      own: the rows of each batch whose waveforms are read, where other processes of the run read the others.
+
     Returns:
-      Batches as `training_batches` gives, with "valid" (rows,) bool, False for what was filled up.
+      Batches as `training_batches` gives, with "valid" (rows,) bool, False for what was filled up. All but "waveform"
+      tell of the whole batch in any case, as the index has it.
     """
-    return Batches(_EvaluationBatches(source, batch_size), start=0, workers=workers)
+    return Batches(_EvaluationBatches(source, batch_size, own), start=0, workers=workers)
 
 
 def to_float(waveform: "jax.Array | Shaped[np.ndarray, '...']") -> "jax.Array":
@@ -118,6 +133,7 @@ class _TrainingBatches:
     source: ClipSource
     sampler: Sampler
     batch_rows: int
+    own: slice
     buffers: Buffers = dataclasses.field(default_factory=Buffers)
 
     def __len__(self) -> int:
@@ -128,9 +144,9 @@ class _TrainingBatches:
         return _batch(self.source, clips, self.buffers.empty((len(clips), self.source.samples), self.source.dtype))
 
     def clips(self, number: int) -> Int[np.ndarray, " rows"]:
-        """The clips of a batch."""
+        """The clips of a batch, those of the own rows."""
         first = number * self.batch_rows
-        return self.sampler.batch(np.arange(first, first + self.batch_rows))
+        return self.sampler.batch(np.arange(first, first + self.batch_rows)[self.own])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -159,7 +175,8 @@ class _PlacedBatches:
 
 
 def _placed(batches: _TrainingBatches, workers: int) -> _PlacedBatches:
-    size = batches.batch_rows * batches.source.samples * batches.source.dtype.itemsize
+    rows = len(range(batches.batch_rows)[batches.own])
+    size = rows * batches.source.samples * batches.source.dtype.itemsize
     return _PlacedBatches(batches, Places(groups=workers, in_each=_PLACES_PER_WORKER, size=size), workers)
 
 
@@ -167,6 +184,7 @@ def _placed(batches: _TrainingBatches, workers: int) -> _PlacedBatches:
 class _EvaluationBatches:
     source: ClipSource
     batch_size: int
+    own: slice
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.batch_size)
@@ -174,12 +192,19 @@ class _EvaluationBatches:
     def __getitem__(self, index: SupportsIndex) -> Batch:
         first = index.__index__() * self.batch_size
         clips = np.arange(first, min(first + self.batch_size, len(self.source)))
-        batch = _batch(self.source, clips)
-        batch["valid"] = np.ones(len(clips), bool)
-        missing = self.batch_size - len(clips)
-        if not missing:
-            return batch
-        return {name: np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1)) for name, rows in batch.items()}
+        own = np.arange(first, first + self.batch_size)[self.own]
+        batch = self.source.labels(clips) | {"valid": np.ones(len(clips), bool)}
+        batch["target"] = batch["target"].astype(np.float32)
+        waveform = self.source.waveforms(own[own < len(self.source)])
+        return {
+            "waveform": _filled(waveform, len(own)),
+            **{name: _filled(rows, self.batch_size) for name, rows in batch.items()},
+        }
+
+
+def _filled(rows: np.ndarray, count: int) -> np.ndarray:
+    missing = count - len(rows)
+    return np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1)) if missing else rows
 
 
 def _close(held: list[Any]) -> None:

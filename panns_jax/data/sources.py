@@ -67,9 +67,12 @@ class ClipSource:
 
         The waveforms are in `out` where it is given.
         """
+        return {**self.labels(clips), "waveform": self.waveforms(clips, out=out)}
+
+    def labels(self, clips: Int[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
+        """What the index tells of several clips: "audio_name" and "target", as in `batch`."""
         return {
             "audio_name": np.array([os.fsdecode(name) for name in self.index.audio_name[clips]], dtype=np.str_),
-            "waveform": self.waveforms(clips, out=out),
             "target": self.index.targets.dense(clips),
         }
 

@@ -32,6 +32,8 @@ _LOGS = ("absl", "asyncio")
 class Checkpoints:
     """The checkpoints of a run, in a folder of which it alone writes; use as a context manager.
 
+    Where a run has several processes, all of them do the same with it, at the same iterations, in the same folder.
+
     A checkpoint is written in the background, in a folder of another name, which is renamed when it is complete: a
     run that is killed leaves complete checkpoints only, and what it was writing is removed when it is started again.
     """
@@ -135,7 +137,7 @@ class Checkpoints:
             yield
         except (OSError, ValueError, RuntimeError) as error:  # TensorStore raises ValueErrors where a disk is full
             _wait_for_orbax()
-            for part in self._run.glob("*.orbax-checkpoint-tmp"):
+            for part in self._run.glob("*.orbax-checkpoint-tmp") if jax.process_index() == 0 else ():
                 shutil.rmtree(part, ignore_errors=True)
             raise InputError(f"{self._run}: the checkpoint cannot be written: {_reason(error)}") from error
 

@@ -5,13 +5,41 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from panns_jax.errors import InputError, require_extra
 from panns_jax.files import written_aside
 from panns_jax.train.tensorboard import EventFile
 
 LOG = "log.jsonl"
+
+
+class Log(Protocol):
+    """Where the loop of training writes what happens."""
+
+    def write(self, kind: str, iteration: int, figures: dict[str, float] | None = None, **more: Any) -> None:
+        """Adds a line."""
+        ...
+
+    def flush(self) -> None:
+        """Hands everything written so far to the operating system."""
+        ...
+
+
+class NoLog:
+    """The log of a process whose run is told of by another; use as a context manager."""
+
+    def __enter__(self) -> "NoLog":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def write(self, kind: str, iteration: int, figures: dict[str, float] | None = None, **more: Any) -> None:
+        """See `Log`."""
+
+    def flush(self) -> None:
+        """See `Log`."""
 
 
 class RunLog:

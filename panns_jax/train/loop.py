@@ -16,13 +16,13 @@ from jax.sharding import Mesh
 from rich.progress import Progress
 
 from panns_jax.errors import InputError
-from panns_jax.train.log import RunLog
+from panns_jax.train.log import Log
 from panns_jax.train.step import StepReport, TrainState, place
 
 Step = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, StepReport]]
 
-# Steps that may wait on the device: enough that it never waits for the host, few enough that batches do not pile up.
-_IN_FLIGHT = 2
+IN_FLIGHT = 2
+"""Steps that may wait on the device: enough that it need not wait itself, few enough that batches do not pile up."""
 # Seconds between looks at the losses, each of which makes the device wait a moment.
 _LOOK_EVERY = 2.0
 
@@ -69,8 +69,9 @@ def fit(
     batches: Iterator[Mapping[str, np.ndarray]],
     mesh: Mesh,
     actions: Actions,
-    log: RunLog,
+    log: Log,
     bar: Progress,
+    agree: Callable[[bool, int], bool] = lambda wanted, _: wanted,
 ) -> TrainState:
     """Trains until the schedule's last iteration.
 
@@ -86,6 +87,7 @@ def fit(
       actions: what happens.
       log: gets a line per step.
       bar: shows the progress.
+      agree: told after each step whether Ctrl-C was pressed, answers whether to stop; the same in all processes.
 
     Returns:
       The last state.
@@ -104,10 +106,10 @@ def fit(
         while iteration < schedule.last:
             with watch.waiting():
                 batch = next(batches)
-            rows = len(batch["target"])
+            rows = len(batch["target"]) * (mesh.size // len(mesh.local_devices))
             state, report = step(state, place({name: batch[name] for name in ("waveform", "target")}, mesh))
             iteration += 1
-            stop = interrupted.is_set()
+            stop = agree(interrupted.is_set(), iteration)
             save = stop or schedule.checkpoint_due(iteration)
             evaluate = schedule.evaluation_due(iteration)
             watch.add(iteration, report, rows)
@@ -125,7 +127,7 @@ def fit(
 class _Watch:
     """Looks at the losses now and then, logs them, and shows speed and loss."""
 
-    def __init__(self, log: RunLog, bar: Progress, iteration: int, last: int) -> None:
+    def __init__(self, log: Log, bar: Progress, iteration: int, last: int) -> None:
         self._log = log
         self._bar = bar
         self._task = bar.add_task(
@@ -164,15 +166,15 @@ class _Watch:
             self._begin()
             return
         self._rows += rows
-        if len(self._pending) > _IN_FLIGHT:
-            jax.block_until_ready(self._pending[-1 - _IN_FLIGHT][1].loss)
+        if len(self._pending) > IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1].loss)
 
     def look(self, *, now: bool) -> None:
         """Logs the steps that are done, if it is time to; with `now`, all of them."""
         elapsed = time.monotonic() - self._since
-        if not now and (elapsed < _LOOK_EVERY or len(self._pending) <= _IN_FLIGHT):
+        if not now and (elapsed < _LOOK_EVERY or len(self._pending) <= IN_FLIGHT):
             return
-        while self._pending and (now or len(self._pending) > _IN_FLIGHT):
+        while self._pending and (now or len(self._pending) > IN_FLIGHT):
             self._log_step(*self._pending.popleft())
         elapsed = time.monotonic() - self._since
         if self._rows:
@@ -196,7 +198,7 @@ class _Watch:
     def _show(self, note: str) -> None:
         note = f"loss {self._loss:.4f}, {note}"
         self._bar.update(self._task, completed=self._iteration, note=note)
-        if not self._bar.console.is_terminal:  # where the bar shows only its end
+        if not (self._bar.disable or self._bar.console.is_terminal):  # where the bar shows only its end
             print(f"iteration {self._iteration}: {note}", file=sys.stderr)
 
 

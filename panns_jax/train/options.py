@@ -76,6 +76,13 @@ class Train:
     """Of the first weights, the share and the order of clips, mixup, dropout and SpecAugment."""
     workers: int = 0
     """Processes that read clips; 0 reads by threads. Does not change the result."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT|auto", help_behavior_hint="")] = None
+    """For a run of several processes, each started with the same options: where process 0 listens. auto takes this and
+    the next two from SLURM."""
+    processes: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """How many processes there are, with --coordinator HOST:PORT."""
+    process: Annotated[int | None, tyro.conf.arg(metavar="I", help_behavior_hint="")] = None
+    """Which of them this one is, from 0 on."""
     cuda: Annotated[bool, Flag] = False
     """Demand a GPU; without it, JAX takes what there is."""
 

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from panns_jax.pretrained.training import checkpoint_steps
 BRANCHED_AT = "branched_at"
 """Entry of config.json: the iteration of another run that this one began with."""
 _LOCK = ".lock"
+_SEEN_WITHIN = 15.0  # seconds
 _ROOTS = ("checkpoints", "statistics", "logs")
 
 
@@ -90,6 +92,24 @@ class Run:
             _make(folder)
         with written_aside(self.config) as path:
             path.write_text(json.dumps({**options, BRANCHED_AT: branched_at}, indent=2) + "\n", encoding="utf-8")
+
+    def require_shared(self, written: int) -> None:
+        """Checks that this process sees what process 0 has just written; a network's folder may take its time.
+
+        Args:
+          written: modification time of the configuration as process 0 sees it, ns.
+
+        Raises:
+          InputError: it does not see it.
+        """
+        until = time.monotonic() + _SEEN_WITHIN
+        while not (self.config.exists() and abs(self.config.stat().st_mtime_ns - written) < 1e9):
+            if time.monotonic() > until:
+                raise InputError(
+                    f"{self.config}: process 0 has written this file and it is not here; --workspace must be a folder"
+                    " that all processes share"
+                )
+            time.sleep(0.1)
 
     def saved_options(self) -> dict[str, Any] | None:
         """The options that the run was started with; None where it was not started yet.

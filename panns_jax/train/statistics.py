@@ -26,18 +26,20 @@ class Statistics:
     classes) and so on; numpy reads it without running code.
     """
 
-    def __init__(self, folder: Path, *, until: int | None) -> None:
+    def __init__(self, folder: Path, *, until: int | None, writes: bool = True) -> None:
         """Takes up what the folder holds, which exists.
 
         Args:
           folder: of the run's statistics.
           until: iteration that the run is taken up from; later entries are dropped, since they will be made again.
             None for a run that begins.
+          writes: whether what is added is written; of several processes, one does.
 
         Raises:
           InputError: the file is damaged.
         """
         self._folder = folder
+        self._writes = writes
         self._entries: dict[str, dict[int, dict[str, Any]]] = {part: {} for part in PARTS}
         if until is not None and (folder / "statistics.npz").exists():
             self._entries = {
@@ -49,14 +51,15 @@ class Statistics:
         return all(iteration in entries for entries in self._entries.values())
 
     def add(self, iteration: int, scores: dict[str, Scores]) -> None:
-        """Adds the scores of each of `PARTS` and writes both files anew."""
+        """Adds the scores of each of `PARTS`, and writes both files anew."""
         for part in PARTS:
             self._entries[part][iteration] = {
                 "iteration": iteration,
                 "average_precision": scores[part].average_precision,
                 "auc": scores[part].auc,
             }
-        self._write()
+        if self._writes:
+            self._write()
 
     def _write(self) -> None:
         container = {part: list(entries.values()) for part, entries in self._entries.items()}

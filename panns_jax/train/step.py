@@ -58,8 +58,8 @@ class StepReport(NamedTuple):
 
 
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """The devices in a row, along which batches are split; all of them by default."""
-    devices = jax.devices() if devices is None else devices
+    """The devices in a row, along which batches are split; by default those of all processes, one after another."""
+    devices = sorted(jax.devices(), key=lambda one: (one.process_index, one.id)) if devices is None else devices
     return Mesh(np.asarray(devices), (_AXIS,), axis_types=(AxisType.Auto,))
 
 
@@ -75,8 +75,15 @@ def require_divisible(batch_size: int, mesh: Mesh) -> None:
         )
 
 
+def own_rows(rows: int, mesh: Mesh) -> slice:
+    """Which of the rows of a batch are those of this process's devices: it reads them, and no others."""
+    shares = _split(mesh).addressable_devices_indices_map((rows,)).values()
+    ranges = [share[0].indices(rows) for share in shares if share is not None]
+    return slice(min(first for first, _, _ in ranges), max(end for _, end, _ in ranges))
+
+
 def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
-    """Puts a batch on the devices, split by rows."""
+    """Puts a batch on the devices, split by rows; each process gives its `own_rows`."""
     sharding = _split(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 

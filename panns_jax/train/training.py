@@ -1,8 +1,11 @@
 """A run of training from its options to its last checkpoint."""
 
 import contextlib
+import dataclasses
+import os
 from typing import TYPE_CHECKING
 
+import jax
 from rich.progress import Progress
 
 from panns_jax.data.pipeline import evaluation_batches, training_batches
@@ -12,11 +15,14 @@ from panns_jax.progress import progress_bar
 from panns_jax.train.checkpoints import Checkpoints
 from panns_jax.train.evaluation import evaluate
 from panns_jax.train.experiment import Experiment, prepare
-from panns_jax.train.log import RunLog
-from panns_jax.train.loop import Actions, Schedule, fit
+from panns_jax.train.hosts import Hosts, joined
+from panns_jax.train.log import Log, NoLog, RunLog
+from panns_jax.train.loop import IN_FLIGHT, Actions, Schedule, fit
 from panns_jax.train.losses import LOSSES
 from panns_jax.train.metrics import Scores
 from panns_jax.train.optimizer import make_optimizer, make_schedule
+from panns_jax.train.options import option
+from panns_jax.train.placement import placement
 from panns_jax.train.runs import Run, branch_off, next_run, of_same_options, run_with_checkpoint, started_runs
 from panns_jax.train.statistics import Statistics
 from panns_jax.train.step import (
@@ -26,6 +32,7 @@ from panns_jax.train.step import (
     initial_state,
     make_predict,
     make_train_step,
+    own_rows,
     place,
 )
 
@@ -41,6 +48,9 @@ _FREE = frozenset(
         "checkpoint_every",
         "keep_checkpoints",
         "workers",
+        "coordinator",
+        "processes",
+        "process",
         "cuda",
         "fresh",
         "resume_iteration",
@@ -54,16 +64,41 @@ def train(options: "Train") -> None:
     Raises:
       InputError: something is missing or does not fit, and nothing was made; or training has diverged.
     """
+    place = placement(options.coordinator, options.processes, options.process, os.environ)
+    with joined(place, _told_to_others(options), in_flight=IN_FLIGHT) as hosts:
+        _train(options, hosts)
+
+
+def _told_to_others(options: "Train") -> dict[str, str]:
+    """What must be the same in all processes of a run; the workspace may have another path on each machine."""
+    own = {"workspace", "workers", "coordinator", "processes", "process"}
+    given = {option(name): str(value) for name, value in dataclasses.asdict(options).items() if name not in own}
+    return {**given, "JAX": jax.__version__}
+
+
+def _train(options: "Train", hosts: Hosts) -> None:
     experiment = prepare(options)
-    run, begun = _choose_run(experiment)
+    run, begun = _choose_together(experiment, hosts)
     if begun is not None and begun > options.early_stop:
-        print(f"{run.checkpoints}: iteration {begun} is done, and --early-stop is {options.early_stop}: nothing to do")
+        if hosts.first:
+            done = f"iteration {begun} is done, and --early-stop is {options.early_stop}"
+            print(f"{run.checkpoints}: {done}: nothing to do")
         return
     with contextlib.ExitStack() as stack:
-        stack.enter_context(run.alone())
-        run.create(experiment.resolved(), branched_at=run.branched_at)
-        print(f"{run.checkpoints}: {'begins' if begun is None else f'goes on from iteration {begun}'}", flush=True)
-        _go_on(experiment, run, begun, stack)
+        if hosts.first:
+            stack.enter_context(run.alone())
+            run.create(experiment.resolved(), branched_at=run.branched_at)
+            print(f"{run.checkpoints}: {'begins' if begun is None else f'goes on from iteration {begun}'}", flush=True)
+        mark = hosts.share(run.config.stat().st_mtime_ns if hosts.first else None)
+        run.require_shared(mark)
+        _go_on(experiment, run, begun, hosts, stack)
+
+
+def _choose_together(experiment: Experiment, hosts: Hosts) -> tuple[Run, int | None]:
+    """What process 0 chooses: what is in the folder may be changing by the time that another one looks."""
+    run, begun = _choose_run(experiment) if hosts.first else (None, None)
+    name, begun = hosts.share((run and run.name, begun))
+    return Run(experiment.options.workspace, name), begun
 
 
 def _free(options: "Train") -> frozenset[str]:
@@ -92,7 +127,7 @@ def _choose_run(experiment: Experiment) -> tuple[Run, int | None]:
     return branch, wanted
 
 
-def _go_on(experiment: Experiment, run: Run, begun: int | None, stack: contextlib.ExitStack) -> None:
+def _go_on(experiment: Experiment, run: Run, begun: int | None, hosts: Hosts, stack: contextlib.ExitStack) -> None:
     options, mesh = experiment.options, experiment.mesh
     graph = architecture(experiment.model, options.precision)
     optimizer = make_optimizer(
@@ -107,10 +142,10 @@ def _go_on(experiment: Experiment, run: Run, begun: int | None, stack: contextli
         state = initial_state(experiment.model, optimizer, mesh, seed=options.seed)
     else:
         state = checkpoints.restore(begun, abstract_state(experiment.model, optimizer, mesh))
-    log = stack.enter_context(RunLog(run.logs, until=begun))
+    log = stack.enter_context(RunLog(run.logs, until=begun) if hosts.first else NoLog())
     log.write("start", begun or 0)
-    statistics = Statistics(run.statistics, until=begun)
-    bar = stack.enter_context(progress_bar("steps"))
+    statistics = Statistics(run.statistics, until=begun, writes=hosts.first)
+    bar = stack.enter_context(progress_bar("steps", shown=hosts.first))
     scorer = _Scorer(experiment, statistics, log, bar)
     batches = training_batches(
         experiment.train,
@@ -118,7 +153,10 @@ def _go_on(experiment: Experiment, run: Run, begun: int | None, stack: contextli
         batch_rows=experiment.batch_rows,
         start=begun or 0,
         workers=options.workers,
+        own=own_rows(experiment.batch_rows, mesh),
     )
+    stack.enter_context(batches)
+    stack.enter_context(hosts.telling(lambda: max(checkpoint_steps(run.checkpoints), default=None)))
     fit(
         state,
         Schedule(
@@ -134,11 +172,12 @@ def _go_on(experiment: Experiment, run: Run, begun: int | None, stack: contextli
             mixup=options.augmentation == "mixup",
             seed=options.seed,
         ),
-        batches=stack.enter_context(batches),
+        batches=batches,
         mesh=mesh,
         actions=Actions(evaluate=scorer, save=checkpoints.save),
         log=log,
         bar=bar,
+        agree=hosts.agree,
     )
     checkpoints.wait()
 
@@ -146,7 +185,7 @@ def _go_on(experiment: Experiment, run: Run, begun: int | None, stack: contextli
 class _Scorer:
     """Scores a state on both sets, unless it was, and tells the result."""
 
-    def __init__(self, experiment: Experiment, statistics: Statistics, log: RunLog, bar: Progress) -> None:
+    def __init__(self, experiment: Experiment, statistics: Statistics, log: Log, bar: Progress) -> None:
         self._experiment = experiment
         self._statistics = statistics
         self._log = log
@@ -171,12 +210,14 @@ class _Scorer:
         self._log.write("evaluation", iteration, figures)
         self._log.flush()  # a checkpoint of this iteration stands for its evaluation too
         told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-        print(f"iteration {iteration}: {told}", flush=True)
+        if not self._bar.disable:
+            print(f"iteration {iteration}: {told}", flush=True)
 
     def _score(self, state: TrainState, source: ClipSource, told: str) -> Scores:
         options, mesh = self._experiment.options, self._experiment.mesh
         task = self._bar.add_task(told, total=len(source), note="")
-        with evaluation_batches(source, batch_size=options.batch_size, workers=options.workers) as batches:
+        own = own_rows(options.batch_size, mesh)
+        with evaluation_batches(source, batch_size=options.batch_size, workers=options.workers, own=own) as batches:
             scores = evaluate(
                 lambda waveform: self._predict(
                     state.params, state.batch_stats, place({"waveform": waveform}, mesh)["waveform"]

@@ -88,6 +88,28 @@ def test_evaluation_passes_over_all_clips_once_in_order(source, batch_size, work
     assert names[:CLIPS].tolist() == [clip["audio_name"] for clip in source]
 
 
+def test_processes_read_disjoint_rows_that_make_up_each_batch(source):
+    sampler = make_sampler("balanced", source.index.targets, seed=3, batch_rows=8)
+    parts = []
+    for own in (slice(0, 4), slice(4, 8)):
+        with training_batches(source, sampler, batch_rows=8, own=own) as batches:
+            parts.append([{name: np.array(values) for name, values in next(batches).items()} for _ in range(3)])
+    joined = [{name: np.concatenate([one[name], two[name]]) for name in one} for one, two in zip(*parts, strict=True)]
+    assert_same(joined, take(source, 3))
+
+
+def test_processes_evaluate_disjoint_rows_and_know_the_labels_of_all(source):
+    parts = []
+    for own in (slice(0, 4), slice(4, 8), slice(None)):
+        with evaluation_batches(source, batch_size=8, own=own) as batches:
+            parts.append([{name: np.array(values) for name, values in batch.items()} for batch in batches])
+    for one, two, whole in zip(*parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([one["waveform"], two["waveform"]]), whole["waveform"])
+        for name in ("target", "valid", "audio_name"):
+            np.testing.assert_array_equal(one[name], whole[name])
+            np.testing.assert_array_equal(two[name], whole[name])
+
+
 def test_int16_becomes_float_full_scale_on_the_device():
     import jax
 

@@ -1,9 +1,11 @@
 """Small models and workspaces to train on, and the command that does it, in a process of its own."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -87,6 +89,43 @@ def start_training() -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+@pytest.fixture
+def start_hosts(start_training) -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
+    """Starts a run of several processes; those that are still there in the end are killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(workspace: Path, *options: str, count: int, devices: int = 1) -> list[subprocess.Popen[str]]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+        common = ("--coordinator", coordinator, "--processes", str(count), *options)
+        processes = [
+            start_training(workspace, *common, "--process", str(number), devices=devices) for number in range(count)
+        ]
+        started.extend(processes)
+        return processes
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def run_hosts(start_hosts) -> Callable[..., list[str]]:
+    """Runs them to a good end; returns what each printed."""
+
+    def run(workspace: Path, *options: str, count: int, devices: int = 1) -> list[str]:
+        ended = [
+            (*process.communicate(timeout=300), process.returncode)
+            for process in start_hosts(workspace, *options, count=count, devices=devices)
+        ]
+        assert [code for _, _, code in ended] == [0] * count, ended
+        return [out for out, _, _ in ended]
+
+    return run
 
 
 @pytest.fixture
