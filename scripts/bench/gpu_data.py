@@ -13,7 +13,6 @@ from typing import Any
 import common
 
 _NEEDS = ("grain", "sklearn", "tensorboardX", "tyro", "filelock")
-# Names that differ from those of the packages.
 _PROGRAM = "import sys; from panns_jax.cli import main; main(sys.argv[1:])"
 
 
@@ -39,7 +38,9 @@ def measure(of: str, *, tiny: bool, until: float, folder: Path) -> Iterator[dict
     options += ["--model-type", "DemoCnn" if tiny else "Cnn14", "--batch-size", 4 if tiny else 32]
     options += ["--early-stop", 12 if tiny else 1_000_000]
     # The run is ended by Ctrl-C where time is up, upon which it saves; its log has what counts before.
-    process = subprocess.Popen([sys.executable, "-c", _PROGRAM, *map(str, options)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, *map(str, options)], stdout=subprocess.DEVNULL, cwd=common.ROOT
+    )
     speeds: list[dict[str, Any]] = []
     wanted = 1 if tiny else 6
     try:

@@ -60,7 +60,16 @@ def _parity(figures: Figures) -> str:
 
 
 def _memory(figures: Figures) -> str:
-    head = ("precision", "--rematerialize", "--accumulation-steps", "card", "fits", "peak", "planned by XLA", "compiling")
+    head = (
+        "precision",
+        "--rematerialize",
+        "--accumulation-steps",
+        "card",
+        "fits",
+        "peak",
+        "planned by XLA",
+        "compiling",
+    )
     rows = []
     for figure in figures:
         card = figure["card_gigabytes"]
