@@ -1,10 +1,10 @@
 """Measures on a GPU what the README tells of GPUs, and tells it in JSON and as Markdown tables.
 
-    python scripts/bench/gpu.py [--parts parity,memory,step,inference,data] [--seconds 360] [--json FILE]
+    python scripts/bench/gpu.py [--parts parity,memory,…] [--seconds 360] [--json FILE]
                                 [--markdown FILE] [--tiny]
 
 parity     outputs against the published implementation's, in float32, TF32 and bfloat16, prepared and not
-memory     the most memory that a training step of Cnn14 takes, batch 32 with mixup; and within the memory of a 12-GB card
+memory     the most memory that a training step of Cnn14 takes, batch 32 with mixup; and whether 12 GB are enough
 step       the same step's time beside PyTorch's, eager and compiled, in turns in one process for each precision
 inference  clips per second beside PyTorch's compiled model
 data       what `panns-jax train` tells of its speed, and of the share of time that it waits for data
