@@ -1,10 +1,12 @@
 """Models made ready to infer much, with everything computed once that does not depend on the waveform."""
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import jax
 from flax import nnx
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -12,6 +14,7 @@ from panns_jax.errors import InputError
 from panns_jax.infer.folding import Affine, Path, layers_of, normalised_convolutions, put, shapes_of
 from panns_jax.infer.transformed import TransformedWeights
 from panns_jax.kernels.choice import Choice, choose
+from panns_jax.kernels.direct import Direct
 from panns_jax.kernels.processor import multiplies_bfloat16
 from panns_jax.models.clips import Clips
 from panns_jax.models.config import ModelConfig, Output
@@ -134,10 +137,13 @@ class PreparedModel:
 
 def _prepared(layer: Conv, choice: Choice, weights: tuple[Array, ...], affine: Affine) -> Callable[[Clips], Clips]:
     """The convolution `layer` by another kernel, and what follows it."""
+    kernel = choice.kernel
+    if isinstance(kernel, Direct):  # the others are for CPUs, whose products of float32 values are whole
+        kernel = dataclasses.replace(kernel, precision=lax.Precision(layer.precision))
 
     def convolved(x: Clips) -> Clips:
         values = x.own() if layer.window.reaches else x.values
-        return x.through(layer.window, choice.kernel(values, weights, choice.shape)).each(affine)
+        return x.through(layer.window, kernel(values, weights, choice.shape)).each(affine)
 
     return convolved
 

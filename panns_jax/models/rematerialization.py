@@ -1,5 +1,6 @@
 """Blocks whose insides are computed anew in the backward pass instead of being kept: less memory for more time."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,10 +50,16 @@ def block(call: Call) -> Call:
             return call(layers, x, **options)
         # What holds arrays has to be an argument; the other options are constants, such as the size of a pool.
         drawing = {"rngs": options.pop("rngs")} if "rngs" in options else {}
+        view = x.view
 
-        def run(layers: nnx.Module, x: Clips, drawing: dict[str, Any]) -> Clips:
-            return call(layers, x, **drawing, **options)
+        # Between layers go `Clips`, whose fields are checked; JAX puts other things than arrays into its arguments.
+        def run(layers: nnx.Module, held: Any, lengths: Any, drawing: dict[str, Any]) -> tuple[Any, Any]:
+            nonlocal view
+            y = call(layers, dataclasses.replace(x, held=held, lengths=lengths), **drawing, **options)
+            view = y.view
+            return y.held, y.lengths
 
-        return nnx.remat(run, policy=_policies[what])(layers, x, drawing)
+        held, lengths = nnx.remat(run, policy=_policies[what])(layers, x.held, x.lengths, drawing)
+        return Clips(held, lengths, view)
 
     return called  # pyright: ignore[reportReturnType]

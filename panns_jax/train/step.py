@@ -228,7 +228,7 @@ def _differentiated(
 
 def _in_parts(
     batch: Mapping[str, Array], blend: Float[Array, " pairs"] | None, count: int, mesh: Mesh
-) -> tuple[dict[str, Array], Float[Array, "parts pairs"] | None]:
+) -> tuple[dict[str, Array], Float[Array, "parts pairs_of_each"] | None]:
     """Every `count`-th clip (pair of clips where they are blended) makes a part.
 
     That way each device finds its share of each part among its own rows, and the parts are the same for any number of

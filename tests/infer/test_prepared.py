@@ -292,6 +292,17 @@ def test_what_the_model_refuses_is_refused_in_the_same_words_and_leaves_no_trace
     check(ready(sound(), taps=TAPS), plain(small, sound()))
 
 
+def test_on_a_gpu_convolutions_multiply_in_the_precision_of_the_model(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prepared, "_platform", lambda state: "cuda")
+    model = drawn("cnn")
+    for precision, asked in (("float32", "HIGHEST"), ("tf32", "DEFAULT")):
+        model.set_precision(precision)
+        told = str(jax.make_jaxpr(panns_jax.prepare(model))(sound()))
+        convolutions = re.findall(r"conv_general_dilated\[.*?\]", told, re.DOTALL)
+        assert len(convolutions) == 4
+        assert all(f"Precision.{asked}" in convolution for convolution in convolutions)
+
+
 def test_bfloat16_is_refused_where_the_processor_is_slower_in_it(monkeypatch: pytest.MonkeyPatch):
     model = drawn("wide")
     model.set_precision("bfloat16")
