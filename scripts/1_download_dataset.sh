@@ -3,7 +3,8 @@
 #
 #   DATASET_DIR=/data/audioset scripts/1_download_dataset.sh [options of panns-jax download, such as --workers 4]
 #
-# Many clips are gone by now: those that could not be had stand in the journal of each folder, and are not asked for again.
+# Many clips are gone by now: those that could not be had stand in the journal of each folder, and are not asked for
+# again.
 set -euo pipefail
 
 DATASET_DIR=${DATASET_DIR:-datasets/audioset201906}

@@ -2,7 +2,7 @@
 # Packs the sound files of 1_download_dataset.sh into HDF5 files, one for each list of clips. A file is complete or not
 # there: started again, it goes on with those that are missing.
 #
-#   DATASET_DIR=/data/audioset WORKSPACE=/data/workspace scripts/2_pack_waveforms_to_hdf5s.sh [options of panns-jax pack]
+#   DATASET_DIR=/data/audioset WORKSPACE=/data/workspace scripts/2_pack_waveforms_to_hdf5s.sh [options of pack]
 set -euo pipefail
 
 DATASET_DIR=${DATASET_DIR:-datasets/audioset201906}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lists the clips of the HDF5 files of 2_pack_waveforms_to_hdf5s.sh, each file's and all together (full_train.h5). Indexes
-# that are newer than what they list are left as they are.
+# Lists the clips of the HDF5 files of 2_pack_waveforms_to_hdf5s.sh, each file's and all together (full_train.h5).
+# Indexes that are newer than what they list are left as they are.
 #
 #   WORKSPACE=/data/workspace scripts/3_create_training_indexes.sh
 set -euo pipefail

@@ -11,10 +11,15 @@ import turns
 if TYPE_CHECKING:
     import numpy as np
 
-    from panns_jax.models.config import ModelConfig
+    from panns_jax.models.config import ModelConfig, Precision
 
 # What says most comes first, as time may run out.
-_CASES = tuple((precision, batch) for batch in (32, 128, 1) for precision in ("bfloat16", "tf32", "float32"))
+_CASES: "tuple[tuple[Precision, int], ...]" = (
+    *(("bfloat16", 32), ("tf32", 32), ("float32", 32)),
+    *(("bfloat16", 128), ("tf32", 128), ("float32", 128)),
+    *(("bfloat16", 1), ("tf32", 1), ("float32", 1)),
+)
+_TINY: "tuple[tuple[Precision, int], ...]" = (("float32", 2), ("tf32", 1))
 _ROUNDS = 15
 
 
@@ -34,7 +39,7 @@ def measure(of: str, *, tiny: bool, until: float, **settings: Any) -> Iterator[d
     config = gpu_subject.config(tiny=tiny)
     given = gpu_subject.state_dict(config)
     weights = convert_weights(given, config, "the recipe")
-    for precision, size in (("float32", 2), ("tf32", 1)) if tiny else _CASES:
+    for precision, size in _TINY if tiny else _CASES:
         if time.monotonic() > until:
             return
         clips = common.clips(min(size, 8), 1 if tiny else 10)

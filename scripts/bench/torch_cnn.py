@@ -115,8 +115,8 @@ class TorchStep:
         self._model = model.to(device).train()
         self._batch = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
         # The published training's rule, in one kernel for all weights where there is one.
-        fused = {"fused": True} if device == "cuda" else {}
-        self._optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, amsgrad=True, **fused)
+        fused = device == "cuda"
+        self._optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, amsgrad=True, fused=fused)
         self._loss = torch.compile(self._plain) if compiled else self._plain
 
     def _plain(self, waveform: Tensor, target: Tensor, blend: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from panns_jax.kernels.choice import Choice
 from panns_jax.kernels.kernel import DIRECT, KERNELS, Kernel
 from panns_jax.kernels.shape import ConvShape
 from panns_jax.models.cnn import Cnn
-from panns_jax.models.config import Output
+from panns_jax.models.config import Output, Precision
 from panns_jax.models.model import Model
 from panns_jax.models.transfer import transfer
 from panns_jax.pretrained.rules import filled_model
@@ -295,7 +295,8 @@ def test_what_the_model_refuses_is_refused_in_the_same_words_and_leaves_no_trace
 def test_on_a_gpu_convolutions_multiply_in_the_precision_of_the_model(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(prepared, "_platform", lambda state: "cuda")
     model = drawn("cnn")
-    for precision, asked in (("float32", "HIGHEST"), ("tf32", "DEFAULT")):
+    precisions: dict[Precision, str] = {"float32": "HIGHEST", "tf32": "DEFAULT"}
+    for precision, asked in precisions.items():
         model.set_precision(precision)
         told = str(jax.make_jaxpr(panns_jax.prepare(model))(sound()))
         convolutions = re.findall(r"conv_general_dilated\[.*?\]", told, re.DOTALL)

@@ -17,12 +17,8 @@ from panns_jax.train.losses import clip_bce
 from panns_jax.train.step import loss_and_statistics
 
 SAMPLES = 8000
-QUICK = ("cnn", "mobilenet2")
 # One of each kind of block.
 NAMES = ("cnn", "resnet", "bottleneck", "mobilenet1", "mobilenet2", "leenet2", "dainet", "res1dnet", "wavegram-logmel")
-models = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NAMES]
-)
 
 
 def subject(config: ModelConfig) -> tuple[Any, Any]:
@@ -51,7 +47,9 @@ def differentiated(name: str, what: Rematerialize) -> tuple[Any, Any, Any]:
     return value, statistics, gradients
 
 
-@models
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow if name == "cnn" else pytest.mark.long]) for name in NAMES]
+)
 def test_loss_gradients_dropout_and_batch_statistics_stay_the_same(name: str):
     value, statistics, gradients = differentiated(name, "none")
     scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
@@ -74,6 +72,6 @@ def bytes_kept(name: str, what: Rematerialize) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
 
 
-@models
+@pytest.mark.parametrize("name", NAMES)
 def test_less_is_kept_for_the_backward_pass_the_more_is_computed_twice(name: str):
     assert bytes_kept(name, "blocks") < bytes_kept(name, "activations") < bytes_kept(name, "none")

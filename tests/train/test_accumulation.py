@@ -10,17 +10,18 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from weights import arbitrary
 
 from panns_jax.errors import InputError
 from panns_jax.models.abstract import abstract_model
 from panns_jax.models.config import ModelConfig
+from panns_jax.pretrained.rules import filled_model
 from panns_jax.train.losses import clip_bce
 from panns_jax.train.step import (
     StepReport,
     TrainState,
     architecture,
     data_mesh,
-    initial_state,
     loss_and_statistics,
     make_train_step,
     place,
@@ -40,15 +41,29 @@ def batch() -> dict[str, np.ndarray]:
     }
 
 
+def state(config: ModelConfig, optimizer: optax.GradientTransformation) -> TrainState:
+    """Before the first step, on the host."""
+    model = filled_model(config, arbitrary(config))
+    params, statistics = (nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat))
+    fresh = TrainState(np.zeros((), np.int32), params, statistics, optimizer.init(params))
+    return jax.tree.map(np.asarray, fresh)
+
+
 def step(
-    config: ModelConfig, graph: Any, *, mixup: bool, devices: int = 1, **how: Any
+    config: ModelConfig,
+    graph: Any,
+    *,
+    mixup: bool,
+    devices: int = 1,
+    rows: dict[str, np.ndarray] | None = None,
+    **how: Any,
 ) -> tuple[TrainState, TrainState, StepReport]:
     """The state before a step of plain gradient descent and after it, whose difference are the gradients."""
     mesh = data_mesh(jax.devices()[:devices])
     descent = optax.sgd(1.0)
     train_step = make_train_step(graph, descent, mesh, loss=clip_bce, mixup=mixup, seed=3, **how)
-    before = jax.tree.map(np.asarray, initial_state(config, descent, mesh, seed=0))
-    after, report = train_step(initial_state(config, descent, mesh, seed=0), place(batch(), mesh))
+    before = state(config, descent)
+    after, report = train_step(before, place(batch() if rows is None else rows, mesh))
     return before, after, report
 
 
@@ -64,6 +79,7 @@ def frozen(config: ModelConfig) -> nnx.GraphDef:
     return nnx.graphdef(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixup", [True, False])
 def test_gradients_are_those_of_the_whole_batch_where_batch_normalisation_is_frozen(tiny_config, mixup):
     before, after, report = step(tiny_config, frozen(tiny_config), mixup=mixup)
@@ -79,6 +95,7 @@ def test_gradients_are_those_of_the_whole_batch_where_batch_normalisation_is_fro
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_parts_are_the_same_on_any_number_of_devices(tiny_config):
     _, alone, report = step(tiny_config, architecture(tiny_config), mixup=True, accumulation_steps=2)
     _, shared, again = step(tiny_config, architecture(tiny_config), mixup=True, accumulation_steps=2, devices=2)
@@ -91,12 +108,12 @@ def test_batch_statistics_move_once_a_step_to_the_mean_of_the_parts(tiny_config)
     before, after, report = step(tiny_config, architecture(tiny_config), mixup=False, accumulation_steps=2)
     parts = [{name: jnp.asarray(rows[first::2]) for name, rows in batch().items()} for first in (0, 1)]
     graph = architecture(tiny_config)
-    state = jax.tree.map(jnp.asarray, (before.params, before.batch_stats))
+    params, statistics = jax.tree.map(jnp.asarray, (before.params, before.batch_stats))
 
     @jax.jit
     def alone(part: dict[str, jax.Array]) -> Any:
         # Neither dropout nor SpecAugment comes before the normalisation whose statistics are compared.
-        return loss_and_statistics(*state, graph, clip_bce, part, None, jax.random.key(0))[1]["bn0"]
+        return loss_and_statistics(params, statistics, graph, clip_bce, part, None, jax.random.key(0))[1]["bn0"]
 
     each = [alone(part) for part in parts]
     for field in ("mean", "var"):
@@ -107,15 +124,11 @@ def test_batch_statistics_move_once_a_step_to_the_mean_of_the_parts(tiny_config)
 
 def test_dropout_differs_from_part_to_part(tiny_config):
     """Two parts of the same clips would else have the gradients of one."""
-    mesh, descent = data_mesh(jax.devices()[:1]), optax.sgd(1.0)
-    rows = {name: np.repeat(values[: ROWS // 2], 2, axis=0) for name, values in batch().items()}
-    losses = []
-    for parts, given in ((1, {name: values[::2] for name, values in rows.items()}), (2, rows)):
-        train_step = make_train_step(
-            architecture(tiny_config), descent, mesh, loss=clip_bce, mixup=False, seed=3, accumulation_steps=parts
-        )
-        losses.append(float(train_step(initial_state(tiny_config, descent, mesh, seed=0), place(given, mesh))[1].loss))
-    assert losses[0] != pytest.approx(losses[1], rel=1e-6)
+    once = {name: values[: ROWS // 2] for name, values in batch().items()}
+    twice = {name: np.repeat(values, 2, axis=0) for name, values in once.items()}
+    *_, whole = step(tiny_config, architecture(tiny_config), mixup=False, rows=once)
+    *_, parts = step(tiny_config, architecture(tiny_config), mixup=False, rows=twice, accumulation_steps=2)
+    assert float(parts.loss) != pytest.approx(float(whole.loss), rel=1e-6)
 
 
 def test_a_batch_that_does_not_divide_into_parts_for_all_devices_is_refused():
