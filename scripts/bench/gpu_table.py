@@ -60,16 +60,8 @@ def _parity(figures: Figures) -> str:
 
 
 def _memory(figures: Figures) -> str:
-    head = (
-        "precision",
-        "--rematerialize",
-        "--accumulation-steps",
-        "card",
-        "fits",
-        "peak",
-        "planned by XLA",
-        "compiling",
-    )
+    options = ("precision", "--rematerialize", "--accumulation-steps", "card", "fits")
+    head = (*options, "planned by XLA", "peak, search for kernels too", "compiling")
     rows = []
     for figure in figures:
         card = figure["card_gigabytes"]
@@ -82,8 +74,8 @@ def _memory(figures: Figures) -> str:
                 str(figure["accumulation_steps"]),
                 f"{card:g} GB" if card else "all of it",
                 "yes" if figure["fits"] else "no",
-                _gib(figure.get("peak")),
                 _gib(total),
+                _gib(figure.get("peak")),
                 f"{figure['compiling']:.0f} s" if "compiling" in figure else "",
             )
         )
