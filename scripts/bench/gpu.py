@@ -30,7 +30,7 @@ from typing import Any
 import common
 import gpu_table
 
-# Measurements of each part, in the order of their worth, with the seconds that they take on an H200. Most of them go into
+# Measurements of each part, in the order of their worth, with the seconds that they take on an H200. Most goes into
 # XLA's search for the fastest kernels: half a minute for a training step alone on the GPU, two minutes beside others.
 _PRECISIONS = ("bfloat16", "tf32", "float32")
 _PARITY = ("Cnn14", "Wavegram_Logmel_Cnn14", "ResNet38", "MobileNetV2", "Cnn14_DecisionLevelMax")
