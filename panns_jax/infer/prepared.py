@@ -16,11 +16,9 @@ from panns_jax.errors import InputError
 from panns_jax.infer.folding import Affine, Path, layers_of, normalised_convolutions, put, shapes_of
 from panns_jax.infer.transformed import TransformedWeights
 from panns_jax.kernels.choice import Choice, choose, gain
-from panns_jax.kernels.convolution import convolve
-from panns_jax.kernels.kernel import DIRECT
+from panns_jax.kernels.direct import Direct
 from panns_jax.kernels.processor import multiplies_bfloat16
 from panns_jax.kernels.shape import Size
-from panns_jax.kernels.tiles import Tiles
 from panns_jax.models.clips import Clips
 from panns_jax.models.config import ModelConfig, Output
 from panns_jax.models.layers import BatchNorm, Conv
@@ -193,18 +191,13 @@ def _require_fast_bfloat16() -> None:
 
 def _prepared(layer: Conv, choice: Choice, weights: tuple[Array, ...], affine: Affine) -> Callable[[Clips], Clips]:
     """The convolution `layer` by another kernel, and what follows it."""
+    kernel = choice.kernel
+    if isinstance(kernel, Direct):  # the others are for CPUs, whose products of float32 values are whole
+        kernel = dataclasses.replace(kernel, precision=lax.Precision(layer.precision))
 
     def convolved(x: Clips) -> Clips:
         values = x.own() if layer.window.reaches else x.values
-        return x.through(layer.window, product(values)).each(affine)
-
-    def product(values: Array) -> Array | Tiles:
-        if choice.kernel is not DIRECT:
-            return choice.kernel(values, weights, choice.shape)
-        # As the layer itself does it: other platforms than CPU tell float32 from tf32.
-        (kernel,) = weights
-        precision = lax.Precision(layer.precision)
-        return convolve(values, kernel.astype(values.dtype), choice.shape, precision=precision)
+        return x.through(layer.window, kernel(values, weights, choice.shape)).each(affine)
 
     return convolved
 

@@ -19,6 +19,7 @@ from panns_jax.kernels.pooling import largest_of_windows, mean_of_windows
 from panns_jax.kernels.shape import ConvShape
 from panns_jax.kernels.tiles import Tiles
 from panns_jax.models.clips import Clips, Window
+from panns_jax.models.rematerialization import block, convolved
 
 _xavier = nnx.initializers.xavier_uniform()
 
@@ -163,7 +164,7 @@ class Conv(nnx.Conv):
     def __call__(self, x: Clips) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
         values = x.own() if self.window.reaches else x.values
         kernel = self.kernel[...].astype(values.dtype)
-        y = convolve(values, kernel, self.shape(x), precision=lax.Precision(self.precision))
+        y = convolved(convolve(values, kernel, self.shape(x), precision=lax.Precision(self.precision)))
         if self.bias is not None:
             y = y + self.bias[...].astype(values.dtype)
         return x.through(self.window, y)
@@ -187,7 +188,7 @@ class DepthwiseConv(nnx.Conv):
     def __call__(self, x: Clips) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
         values = x.own()
         kernel = self.kernel[...].astype(values.dtype)
-        y = depthwise_conv(values, kernel, precision=lax.Precision(self.precision))
+        y = convolved(depthwise_conv(values, kernel, precision=lax.Precision(self.precision)))
         return x.through(Window(self.kernel_size[0], padding=self.kernel_size[0] // 2), y)
 
 
@@ -243,6 +244,7 @@ class ConvBlock(nnx.Module):
         self.bn1 = BatchNorm(out_channels, rngs=rngs)
         self.bn2 = BatchNorm(out_channels, rngs=rngs)
 
+    @block
     def __call__(self, x: Clips, *, pool: tuple[int, int]) -> Clips:
         x = relu(self.bn1(self.conv1(x)))
         x = relu(self.bn2(self.conv2(x)))
@@ -256,6 +258,7 @@ class ConvBlock5x5(nnx.Module):
         self.conv1 = Conv(in_channels, out_channels, (5, 5), padding=2, rngs=rngs)
         self.bn1 = BatchNorm(out_channels, rngs=rngs)
 
+    @block
     def __call__(self, x: Clips, *, pool: tuple[int, int]) -> Clips:
         return avg_pool(relu(self.bn1(self.conv1(x))), pool)
 

@@ -14,6 +14,7 @@ from panns_jax.frontend import FrontendConfig
 from panns_jax.models.clips import Clips
 from panns_jax.models.config import Features, require_mel_bins
 from panns_jax.models.layers import Apply, AvgPool, BatchNorm, Conv, DepthwiseConv, Sequential, mean_over_frequency
+from panns_jax.models.rematerialization import block
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,8 +107,16 @@ class MobileNetV2(_MobileNet):
             for stride in (first_stride, *(1,) * (count - 1)):
                 layers.append(InvertedResidual(channels, out_channels, expansion=expansion, stride=stride, rngs=rngs))
                 channels = out_channels
-        layers.append(Sequential([*_pointwise(channels, self.out_channels, rngs=rngs), Apply(jax.nn.relu6)]))
+        layers.append(Block([*_pointwise(channels, self.out_channels, rngs=rngs), Apply(jax.nn.relu6)]))
         return Sequential(layers)
+
+
+class Block(Sequential):
+    """Layers in a row that are one step of the whole."""
+
+    @block
+    def __call__(self, x: Clips, **options: object) -> Clips:
+        return super().__call__(x, **options)
 
 
 class InvertedResidual(nnx.Module):
@@ -120,19 +129,20 @@ class InvertedResidual(nnx.Module):
         self.conv = Sequential([*expand, *depthwise, *_pointwise(hidden, out_channels, rngs=rngs)])
         self.adds_input = stride == 1 and in_channels == out_channels
 
+    @block
     def __call__(self, x: Clips) -> Clips:
         y = self.conv(x)
         return x + y if self.adds_input else y
 
 
-def _stem(out_channels: int, activation: nnx.Module, *, rngs: nnx.Rngs) -> Sequential:
+def _stem(out_channels: int, activation: nnx.Module, *, rngs: nnx.Rngs) -> Block:
     convolution = Conv(1, out_channels, (3, 3), padding=1, rngs=rngs)
-    return Sequential([convolution, AvgPool((2, 2)), BatchNorm(out_channels, rngs=rngs), activation])
+    return Block([convolution, AvgPool((2, 2)), BatchNorm(out_channels, rngs=rngs), activation])
 
 
-def _separable(in_channels: int, out_channels: int, stride: int, *, rngs: nnx.Rngs) -> Sequential:
+def _separable(in_channels: int, out_channels: int, stride: int, *, rngs: nnx.Rngs) -> Block:
     depthwise = [*_depthwise(in_channels, stride, rngs=rngs), Apply(jax.nn.relu)]
-    return Sequential([*depthwise, *_pointwise(in_channels, out_channels, rngs=rngs), Apply(jax.nn.relu)])
+    return Block([*depthwise, *_pointwise(in_channels, out_channels, rngs=rngs), Apply(jax.nn.relu)])
 
 
 def _depthwise(channels: int, stride: int, *, rngs: nnx.Rngs) -> list[nnx.Module]:

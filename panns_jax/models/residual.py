@@ -9,6 +9,7 @@ from flax import nnx
 
 from panns_jax.models.clips import Clips
 from panns_jax.models.layers import AvgPool, BatchNorm, Conv, Dropout, Sequential, relu
+from panns_jax.models.rematerialization import block
 
 
 class ResidualBlock(nnx.Module):
@@ -34,6 +35,7 @@ class ResidualBlock(nnx.Module):
     def branch(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
         """The branch of convolutions, which ends with a batch normalisation."""
 
+    @block
     def __call__(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
         shortcut = x if self.downsample is None else self.downsample(x)
         return relu(self.branch(x, rngs=rngs) + shortcut)

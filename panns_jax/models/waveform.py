@@ -9,6 +9,7 @@ from panns_jax.frontend import FrontendConfig
 from panns_jax.models.clips import Clips
 from panns_jax.models.config import Features
 from panns_jax.models.layers import BatchNorm, Conv, Dropout, max_pool, relu
+from panns_jax.models.rematerialization import block
 from panns_jax.models.residual import ResidualBlock, ResidualLayers
 
 
@@ -35,6 +36,7 @@ class LeeNetBlock(nnx.Module):
             setattr(self, f"conv{i}", layer)
             setattr(self, f"bn{i}", BatchNorm(out_channels, rngs=rngs))
 
+    @block
     def __call__(self, x: Clips, *, pool: int) -> Clips:
         for i in range(1, self.convolutions + 1):
             x = relu(getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x)))
@@ -94,6 +96,7 @@ class DaiNetBlock(nnx.Module):
         self.downsample = Conv(in_channels, out_channels, (1,), rngs=rngs)
         self.bn_downsample = BatchNorm(out_channels, rngs=rngs)
 
+    @block
     def __call__(self, x: Clips) -> Clips:
         y = x
         for i in range(1, 5):

@@ -12,6 +12,7 @@ from panns_jax.models.clips import Clips
 from panns_jax.models.cnn import Cnn
 from panns_jax.models.config import Features
 from panns_jax.models.layers import BatchNorm, Conv, ConvBlock, max_pool, relu
+from panns_jax.models.rematerialization import block
 
 _STRIDE = 5
 _POOL = 4
@@ -26,6 +27,7 @@ class WavegramBlock(nnx.Module):
         self.bn1 = BatchNorm(out_channels, rngs=rngs)
         self.bn2 = BatchNorm(out_channels, rngs=rngs)
 
+    @block
     def __call__(self, x: Clips) -> Clips:
         x = relu(self.bn1(self.conv1(x)))
         return max_pool(relu(self.bn2(self.conv2(x))), _POOL)

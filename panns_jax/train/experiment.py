@@ -137,7 +137,7 @@ def _mesh(options: "Train") -> Mesh:
             " --cuda away"
         )
     mesh = data_mesh()
-    require_divisible(options.batch_size, mesh)
+    require_divisible(options.batch_size, mesh, accumulation_steps=options.accumulation_steps)
     return mesh
 
 

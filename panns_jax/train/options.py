@@ -58,6 +58,12 @@ class Train:
     precision: Literal["float32", "tf32", "bfloat16", "bf16"] = "float32"
     """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them, bf16 is
     bfloat16. Weights, front end, head and optimizer are float32 in any case."""
+    accumulation_steps: int = 1
+    """Parts in which each batch is worked off, for less memory; --batch-size stays the number of clips of an update.
+    Batch normalisation then sees one part at a time."""
+    rematerialize: Literal["none", "activations", "blocks"] = "none"
+    """What the backward pass computes anew instead of keeping it, for less memory: nothing; all but convolutions; or
+    whole blocks. Does not change the result."""
     sample_rate: int | None = None
     """Samples per second; the model's own by default, like the next five."""
     window_size: int | None = None
@@ -116,7 +122,8 @@ class Train:
           InputError: an option is out of its range, or the workspace is no folder.
         """
         at_least = {"batch_size": 1, "evaluate_every": 1, "checkpoint_every": 1, "early_stop": 0, "keep_checkpoints": 0}
-        for name, least in {**at_least, "resume_iteration": 0, "workers": 0, "warm_up": 0}.items():
+        at_least |= {"resume_iteration": 0, "workers": 0, "warm_up": 0, "accumulation_steps": 1}
+        for name, least in at_least.items():
             value = getattr(self, name)
             if value < least:
                 raise InputError(f"{option(name)} must be at least {least}, got {value}")

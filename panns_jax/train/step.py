@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from panns_jax.kernels.gradients import gradients_by_products
 from panns_jax.models.abstract import abstract_model
 from panns_jax.models.config import ModelConfig, Output, Precision
 from panns_jax.models.model import Model
+from panns_jax.models.rematerialization import Rematerialize, rematerialized
 
 Weights = dict[str, Any]
 """Nested dict of arrays under the attribute names of a model, as `nnx.to_pure_dict` makes it."""
@@ -63,15 +65,17 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(np.asarray(devices), (_AXIS,), axis_types=(AxisType.Auto,))
 
 
-def require_divisible(batch_size: int, mesh: Mesh) -> None:
-    """Checks that every device gets the same number of clips.
+def require_divisible(batch_size: int, mesh: Mesh, *, accumulation_steps: int = 1) -> None:
+    """Checks that every device gets the same number of clips, in each of the parts of a batch.
 
     Raises:
       InputError: it would not.
     """
-    if batch_size % mesh.size:
+    least = mesh.size * accumulation_steps
+    if batch_size % least:
+        parts = f" in {accumulation_steps} parts (--accumulation-steps)" if accumulation_steps > 1 else ""
         raise InputError(
-            f"--batch-size {batch_size} cannot be split over {mesh.size} devices; give a multiple of {mesh.size}"
+            f"--batch-size {batch_size} cannot be split over {mesh.size} devices{parts}; give a multiple of {least}"
         )
 
 
@@ -127,19 +131,25 @@ def make_train_step(
     loss: Loss,
     mixup: bool,
     seed: int,
+    accumulation_steps: int = 1,
+    rematerialize: Rematerialize = "none",
 ) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, StepReport]]:
     """Compiles the step: forward, backward, update.
 
     Mixup weights, dropout and SpecAugment follow from `seed` and `state.iteration`, and from nothing else. Batch
-    normalisation sees the whole batch, however many devices share it.
+    normalisation sees the whole batch, however many devices share it; with `accumulation_steps` it sees one part of the
+    batch after another, and its running statistics move once a step, to the mean of what the parts would make them.
 
     Args:
       graph: of `architecture`.
       optimizer: as for `initial_state`.
       mesh: of `data_mesh`.
-      loss: from output and targets to a scalar.
+      loss: from output and targets to a scalar, the mean of the clips' losses.
       mixup: whether the batch comes with two rows for each clip to train on.
       seed: of the run.
+      accumulation_steps: parts of equal size in which a batch is worked off, one after another, for one update by the
+        mean of their gradients; each takes as little memory as a batch of its size. See `require_divisible`.
+      rematerialize: what the backward pass computes anew, to save memory.
 
     Returns:
       A function of a state, whose memory it takes over, and a batch of `place` with "waveform" (rows, samples) int16 or
@@ -152,10 +162,13 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.iteration)
         mixup_key, model_key = jax.random.split(key)
         blend = _draw_mixup(mixup_key, len(batch["waveform"])) if mixup else None
-        with gradients_by_products() if on_one_cpu else contextlib.nullcontext():
-            (value, batch_stats), gradients = jax.value_and_grad(loss_and_statistics, has_aux=True)(
-                state.params, state.batch_stats, graph, loss, batch, blend, model_key
-            )
+        differentiate = functools.partial(_differentiated, state, graph, loss)
+        with gradients_by_products() if on_one_cpu else contextlib.nullcontext(), rematerialized(rematerialize):
+            if accumulation_steps == 1:
+                value, batch_stats, gradients = differentiate(batch, blend, model_key)
+            else:
+                parts = _in_parts(batch, blend, accumulation_steps, mesh)
+                value, batch_stats, gradients = _mean_of_parts(differentiate, *parts, model_key)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         report = StepReport(value, optax.tree.norm(gradients))
@@ -166,7 +179,7 @@ def make_train_step(
         step,
         in_shardings=(everywhere, _split(mesh)),
         out_shardings=everywhere,
-        donate_argnames="state",
+        donate_argnames="state",  # not the batch: nothing that comes out could take its place
     )
 
 
@@ -203,6 +216,57 @@ def loss_and_statistics(
     output = model(to_float(batch["waveform"]), mixup_lambda=blend, rngs=nnx.Rngs(key))
     target = batch["target"] if blend is None else frontend.mixup(batch["target"], blend)
     return loss(output, target), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+
+
+def _differentiated(
+    state: TrainState,
+    graph: nnx.GraphDef[Model],
+    loss: Loss,
+    batch: Mapping[str, Array],
+    blend: Float[Array, " pairs"] | None,
+    key: Key[Array, ""],
+) -> tuple[Float[Array, ""], Weights, Weights]:
+    """Loss of a batch, the batch statistics that it leaves behind, and the gradients."""
+    (value, batch_stats), gradients = jax.value_and_grad(loss_and_statistics, has_aux=True)(
+        state.params, state.batch_stats, graph, loss, batch, blend, key
+    )
+    return value, batch_stats, gradients
+
+
+def _in_parts(
+    batch: Mapping[str, Array], blend: Float[Array, " pairs"] | None, count: int, mesh: Mesh
+) -> tuple[dict[str, Array], Float[Array, "parts pairs_of_each"] | None]:
+    """Every `count`-th clip (pair of clips where they are blended) makes a part.
+
+    That way each device finds its share of each part among its own rows, and the parts are the same for any number of
+    devices.
+    """
+    together = 1 if blend is None else 2
+
+    def split(rows: Array) -> Array:
+        grouped = rows.reshape(-1, count, together, *rows.shape[1:]).swapaxes(0, 1)
+        parts = grouped.reshape(count, -1, *rows.shape[1:])
+        return jax.lax.with_sharding_constraint(parts, NamedSharding(mesh, PartitionSpec(None, _AXIS)))
+
+    return {name: split(rows) for name, rows in batch.items()}, None if blend is None else blend.reshape(-1, count).T
+
+
+def _mean_of_parts(
+    differentiate: Callable[..., tuple[Float[Array, ""], Weights, Weights]],
+    parts: Mapping[str, Array],
+    blends: Float[Array, "parts pairs"] | None,
+    key: Key[Array, ""],
+) -> tuple[Float[Array, ""], Weights, Weights]:
+    """Means of what `differentiate` makes of one part after another, each with random numbers of its own."""
+    count = len(parts["waveform"])
+
+    def add(sums: Any, part: tuple[Any, Any, Key[Array, ""]]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, differentiate(*part)), None
+
+    given = (parts, blends, jax.random.split(key, count))
+    shapes = jax.eval_shape(differentiate, *jax.tree.map(lambda leaf: leaf[0], given))
+    sums, _ = jax.lax.scan(add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), given)
+    return jax.tree.map(lambda leaf: leaf / count, sums)
 
 
 def _draw_mixup(key: Key[Array, ""], rows: int) -> Float[Array, " pairs"]:

@@ -30,7 +30,7 @@ from panns_jax.kernels.choice import Choice
 from panns_jax.kernels.kernel import DIRECT, KERNELS, Kernel
 from panns_jax.kernels.shape import ConvShape
 from panns_jax.models.cnn import Cnn
-from panns_jax.models.config import Output
+from panns_jax.models.config import Output, Precision
 from panns_jax.models.model import Model
 from panns_jax.models.transfer import transfer
 from panns_jax.pretrained.rules import filled_model
@@ -212,18 +212,6 @@ def test_many_threads_may_call_at_once():
         np.testing.assert_allclose(answer, expected, atol=tolerances.PREPARED, rtol=0)
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32"])
-def test_elsewhere_than_on_cpu_products_are_as_precise_as_the_layers(precision: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(prepared, "_platform", lambda state: "gpu")
-    model = drawn("resnet")
-    model.set_precision(precision)
-    program = str(jax.make_jaxpr(panns_jax.prepare(model))(sound(1)))
-    convolutions = re.findall(r"conv_general_dilated\[.*?precision=(\w+|\(.*?\))", program, re.DOTALL)
-    expected = "HIGHEST" if precision == "float32" else "DEFAULT"
-    assert len(convolutions) > 5
-    assert all(expected in told for told in convolutions), convolutions
-
-
 def test_a_prepared_model_is_exported_for_any_number_of_clips():
     model = drawn("wide")
     ready = panns_jax.prepare(model)
@@ -350,6 +338,18 @@ def test_what_the_model_refuses_is_refused_in_the_same_words_and_leaves_no_trace
         assert (str(ours.value), type(ours.value)) == (str(told.value), type(told.value))
     assert ready.nbytes <= MOST * ready._own
     check(ready(sound(), taps=TAPS), plain(small, sound()))
+
+
+def test_on_a_gpu_convolutions_multiply_in_the_precision_of_the_model(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prepared, "_platform", lambda state: "cuda")
+    model = drawn("cnn")
+    precisions: dict[Precision, str] = {"float32": "HIGHEST", "tf32": "DEFAULT"}
+    for precision, asked in precisions.items():
+        model.set_precision(precision)
+        told = str(jax.make_jaxpr(panns_jax.prepare(model))(sound()))
+        convolutions = re.findall(r"conv_general_dilated\[.*?\]", told, re.DOTALL)
+        assert len(convolutions) == 4
+        assert all(f"Precision.{asked}" in convolution for convolution in convolutions)
 
 
 def test_bfloat16_is_refused_where_the_processor_is_slower_in_it(monkeypatch: pytest.MonkeyPatch):

@@ -83,6 +83,8 @@ def refused(capsys, *arguments: str) -> str:
         (("--learning_rate=nan",), "--learning-rate must be above 0"),
         (("--seed=-1",), "--seed must be"),
         (("--workers=-1",), "--workers must be at least 0"),
+        (("--accumulation_steps=0",), "--accumulation-steps must be at least 1, got 0"),
+        (("--accumulation_steps=3",), "in 3 parts (--accumulation-steps); give a multiple of 6"),
         (("--fresh", "--resume_iteration=5"), "--fresh"),
         (("--resume_iteration=7",), "--resume-iteration 7: the run has no checkpoint of this iteration"),
         (("--model_type=Transfer_DemoCnn",), "--model-type Transfer_DemoCnn: a new last layer needs a model"),
