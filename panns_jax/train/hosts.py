@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ _JAX_PARTS_WITHIN = 30  # seconds
 INTERRUPTED = 130
 
 
+@runtime_checkable
 class Hosts(Protocol):
     """What a process knows of the others."""
 

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from panns_jax.errors import InputError, require_extra
 from panns_jax.files import written_aside
@@ -14,6 +14,7 @@ from panns_jax.train.tensorboard import EventFile
 LOG = "log.jsonl"
 
 
+@runtime_checkable
 class Log(Protocol):
     """Where the loop of training writes what happens."""
 
