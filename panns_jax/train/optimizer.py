@@ -12,13 +12,22 @@ Decay = Literal["constant", "linear", "cosine"]
 """How the step size goes on after the warm-up."""
 
 
-def make_optimizer(learning_rate: float | optax.Schedule) -> optax.GradientTransformation:
-    """Adam with AMSGrad and no weight decay, as the published models were trained (section IV-B of the paper).
+def make_optimizer(learning_rate: float | optax.Schedule, *, weight_decay: float = 0.0) -> optax.GradientTransformation:
+    """Adam with AMSGrad, without weight decay as the published models were trained (section IV-B of the paper).
 
     Args:
       learning_rate: step size, or a function of the number of steps done; 1e-3 throughout in the paper.
+      weight_decay: each step takes this share, times the step size, off the weights of convolutions and linear layers
+        (as AdamW does, not through the gradients); biases and batch normalisations are left out.
     """
-    return optax.chain(scale_by_amsgrad(), optax.scale_by_learning_rate(learning_rate))
+    parts = [scale_by_amsgrad()]
+    if weight_decay:
+        parts.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
+    return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate))
+
+
+def _is_kernel(params: optax.Params) -> optax.Params:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def make_schedule(peak: float, decay: Decay, *, warm_up: int, last: int) -> float | optax.Schedule:

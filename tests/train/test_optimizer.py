@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -65,6 +66,30 @@ def test_twenty_steps_are_those_of_torch(start):
         parameter.grad = torch.tensor(gradient)
         adam.step()
         np.testing.assert_allclose(got, parameter.detach().numpy(), rtol=2e-6, atol=2e-7)
+
+
+def test_weight_decay_is_that_of_adamw_and_spares_biases(start):
+    torch = pytest.importorskip("torch")
+    optimizer = make_optimizer(LEARNING_RATE, weight_decay=0.1)
+    params = {"kernel": jnp.asarray(start), "bias": jnp.asarray(start[0])}
+    state = optimizer.init(params)
+    theirs = {name: torch.nn.Parameter(torch.tensor(np.asarray(value))) for name, value in params.items()}
+    groups = [{"params": [theirs["kernel"]], "weight_decay": 0.1}, {"params": [theirs["bias"]], "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(groups, lr=LEARNING_RATE, amsgrad=True)
+    for gradient in gradients(20):
+        pair = {"kernel": gradient, "bias": gradient[0]}
+        updates, state = optimizer.update(pair, state, params)
+        params = optax.apply_updates(params, updates)
+        for name, parameter in theirs.items():
+            parameter.grad = torch.tensor(pair[name])
+        adamw.step()
+        for name, parameter in theirs.items():
+            np.testing.assert_allclose(params[name], parameter.detach().numpy(), rtol=2e-6, atol=2e-7)
+
+
+def test_without_weight_decay_the_state_is_that_of_older_checkpoints(start):
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(make_optimizer(1e-3).init(start))]
+    assert names == ["[0].steps", "[0].mean", "[0].second_moment", "[0].largest"]
 
 
 def test_a_gradient_of_zero_moves_nothing(start):
