@@ -18,9 +18,14 @@ class RunLog:
     """Writes `log.jsonl` and TensorBoard's event files; use as a context manager.
 
     Each line of the log is a JSON object with "kind" and "iteration": "start" (a run begins or goes on), "step" (its
-    loss and gradient norm), "speed" (clips per second and the share of time spent waiting for data) or "evaluation".
+    loss and gradient norm), "speed" (clips per second, the share of time spent waiting for data, the learning rate),
+    "not_finite" (a step whose loss or gradients were not: its clips and norms) or "evaluation" (mean scores, and the
+    classes of the best and worst average precision).
     A run that is taken up goes on with the same log; lines of iterations that will be done again are dropped, so that
     every step is told once.
+
+    Attributes:
+      path: the file of the lines.
     """
 
     def __init__(self, folder: Path, *, until: int | None) -> None:
@@ -34,10 +39,10 @@ class RunLog:
           InputError: tensorboardX is not installed, or the log cannot be written.
         """
         require_extra("the log of training", "train", "tensorboardX")
-        self._path = folder / LOG
-        _keep_lines(self._path, until)
+        self.path = folder / LOG
+        _keep_lines(self.path, until)
         with self._named_errors():
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = self.path.open("a", encoding="utf-8")
             self._board = EventFile(folder, purge_step=None if until is None else until + 1)
 
     def __enter__(self) -> "RunLog":
@@ -58,7 +63,7 @@ class RunLog:
         """
         line = {"kind": kind, "iteration": iteration, **(figures or {}), **more}
         with self._named_errors():
-            self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
+            self._file.write(json.dumps(_finite(line)) + "\n")
             for name, value in (figures or {}).items():
                 if math.isfinite(value):  # tensorboardX warns of others, such as the d' of a perfect score
                     self._board.add(f"{kind}/{name}", value, iteration)
@@ -78,7 +83,7 @@ class RunLog:
         try:
             yield
         except OSError as error:
-            raise InputError(f"cannot write {self._path}: {error.strerror}") from error
+            raise InputError(f"cannot write {self.path}: {error.strerror}") from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -105,4 +110,6 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 def _finite(value: Any) -> Any:
     # JSON has no NaN; other readers than Python's stumble over it.
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

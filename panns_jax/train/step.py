@@ -20,6 +20,7 @@ from panns_jax.kernels.gradients import gradients_by_products
 from panns_jax.models.abstract import abstract_model
 from panns_jax.models.config import ModelConfig, Output, Precision
 from panns_jax.models.model import Model
+from panns_jax.train.averaging import Averaging, begin_average
 
 Weights = dict[str, Any]
 """Nested dict of arrays under the attribute names of a model, as `nnx.to_pure_dict` makes it."""
@@ -37,12 +38,21 @@ class TrainState:
       params: weights of the model.
       batch_stats: running statistics of its batch normalisations.
       optimizer: state of the optimizer.
+      average: averages of `params` and `batch_stats`, under these names; None where none are made.
     """
 
     iteration: Any
     params: Weights
     batch_stats: Weights
     optimizer: optax.OptState
+    average: Weights | None = None
+
+    @property
+    def scored(self) -> tuple[Weights, Weights]:
+        """Weights and running statistics that are to be scored: the averages where there are some."""
+        if self.average is None:
+            return self.params, self.batch_stats
+        return self.average["params"], self.average["batch_stats"]
 
 
 class StepReport(NamedTuple):
@@ -51,10 +61,12 @@ class StepReport(NamedTuple):
     Attributes:
       loss: of the batch, before the update.
       gradient_norm: Euclidean norm of all gradients together.
+      gradient_norms: the same of each part of the model, by its name.
     """
 
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
+    gradient_norms: dict[str, Float[Array, ""]]
 
 
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
@@ -88,26 +100,33 @@ def architecture(config: ModelConfig, precision: Precision = "float32") -> nnx.G
     return nnx.graphdef(model)
 
 
-def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, *, seed: int) -> TrainState:
-    """The state before the first step, with fresh weights, a copy on every device."""
-    fresh = _fresh_state(config, optimizer, seed)
+def initial_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, *, seed: int, averaged: bool = False
+) -> TrainState:
+    """The state before the first step, with fresh weights, a copy on every device; with averages if these are made."""
+    fresh = _fresh_state(config, optimizer, seed, averaged)
     # It runs once: optimised further, the same numbers cost seconds more to compile and none less to draw.
     return jax.jit(fresh, out_shardings=_everywhere(mesh), compiler_options={"xla_backend_optimization_level": 1})()
 
 
-def abstract_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def abstract_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, *, averaged: bool = False
+) -> TrainState:
     """Shapes, types and places of the state, for reading one from a checkpoint."""
     sharding = _everywhere(mesh)
-    shapes = jax.eval_shape(_fresh_state(config, optimizer, 0))
+    shapes = jax.eval_shape(_fresh_state(config, optimizer, 0, averaged))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
 
 
-def _fresh_state(config: ModelConfig, optimizer: optax.GradientTransformation, seed: int) -> Callable[[], TrainState]:
+def _fresh_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, seed: int, averaged: bool
+) -> Callable[[], TrainState]:
     def fresh() -> TrainState:
         model = Model(config, rngs=nnx.Rngs(seed))
         params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
         batch_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+        average = begin_average(params, batch_stats) if averaged else None
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), average)
 
     return fresh
 
@@ -120,11 +139,13 @@ def make_train_step(
     loss: Loss,
     mixup: bool,
     seed: int,
+    averaging: Averaging | None = None,
 ) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, StepReport]]:
     """Compiles the step: forward, backward, update.
 
     Mixup weights, dropout and SpecAugment follow from `seed` and `state.iteration`, and from nothing else. Batch
-    normalisation sees the whole batch, however many devices share it.
+    normalisation sees the whole batch, however many devices share it. Where the loss or a gradient is not finite, the
+    step counts, but changes no weights.
 
     Args:
       graph: of `architecture`.
@@ -133,6 +154,7 @@ def make_train_step(
       loss: from output and targets to a scalar.
       mixup: whether the batch comes with two rows for each clip to train on.
       seed: of the run.
+      averaging: how the averages of the state go on, if it has some.
 
     Returns:
       A function of a state, whose memory it takes over, and a batch of `place` with "waveform" (rows, samples) int16 or
@@ -151,8 +173,14 @@ def make_train_step(
             )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params: Any = optax.apply_updates(state.params, updates)
-        report = StepReport(value, optax.tree.norm(gradients))
-        return TrainState(state.iteration + 1, params, batch_stats, optimizer_state), report
+        report = StepReport(value, optax.tree.norm(gradients), norms_by_part(gradients))
+        iteration = state.iteration + 1
+        average = state.average
+        if averaging is not None:
+            assert average is not None
+            average = averaging(average, params, batch_stats, iteration)
+        after = TrainState(iteration, params, batch_stats, optimizer_state, average)
+        return unless_diverged(report, after, state), report
 
     everywhere = _everywhere(mesh)
     return jax.jit(
@@ -161,6 +189,25 @@ def make_train_step(
         out_shardings=everywhere,
         donate_argnames="state",
     )
+
+
+def norms_by_part(tree: Weights) -> dict[str, Float[Array, ""]]:
+    """Euclidean norms of the weights, or of their gradients, in each part of the model, by its name."""
+    return {name: optax.tree.norm(part) for name, part in tree.items()}
+
+
+def unless_diverged(report: StepReport, after: TrainState, before: TrainState) -> TrainState:
+    """The state after a step, or where its loss or gradients are not finite the one before, an iteration on."""
+    finite = jnp.isfinite(report.loss) & jnp.isfinite(report.gradient_norm)
+
+    def counts(node: object) -> bool:  # step sizes follow the iterations, whatever becomes of these
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    def choose(new: Any, old: Any) -> Any:
+        return new if counts(new) else jnp.where(finite, new, old)
+
+    chosen = jax.tree.map(choose, after, before, is_leaf=counts)
+    return dataclasses.replace(chosen, iteration=after.iteration)
 
 
 def make_predict(
