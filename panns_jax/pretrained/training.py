@@ -164,7 +164,7 @@ def reading_checkpoint(folder: Path) -> Iterator[None]:
       InputError: in place of it.
     """
     try:
-        with _late_reads_dropped(folder):
+        with late_work_dropped(folder):
             yield
     except MemoryError:
         raise
@@ -175,24 +175,24 @@ def reading_checkpoint(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _late_reads_dropped(folder: Path) -> Iterator[None]:
+def late_work_dropped(folder: Path) -> Iterator[None]:
     """Keeps silent what Orbax leaves behind where it gives up.
 
-    At the first array that cannot be read it closes its event loop. Other reads that failed, or are still under way and
-    cannot report any more, then put a traceback each on standard error. They end when they end: after an error, what
-    drops them stays.
+    At the first array that cannot be read or written it closes its event loop. Other work that failed, or is still
+    under way and cannot report any more, then puts a traceback each on standard error. It ends when it ends: after an
+    error, what drops them stays.
     """
     report, logger = sys.unraisablehook, logging.getLogger("asyncio")
 
-    def is_late_read(error: BaseException | None) -> bool:
+    def is_late(error: BaseException | None) -> bool:
         return str(error) == "Event loop is closed" or str(folder.absolute()) in str(error)
 
     def drop(unraisable: "sys.UnraisableHookArgs") -> None:
-        if not is_late_read(unraisable.exc_value):
+        if not is_late(unraisable.exc_value):
             report(unraisable)
 
     def is_of_others(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and is_late_read(record.exc_info[1]))
+        return not (record.exc_info and is_late(record.exc_info[1]))
 
     sys.unraisablehook = drop
     logger.addFilter(is_of_others)

@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -28,6 +29,7 @@ from panns_jax.pretrained.training import (
     OPTIMIZER,
     SCORE,
     checkpoint_score,
+    late_work_dropped,
     reading_checkpoint,
     require_shapes,
 )
@@ -80,15 +82,20 @@ class Checkpoints:
         self._levels = [(log, log.level) for log in map(logging.getLogger, _LOGS)]
         for log, _ in self._levels:
             log.setLevel(logging.CRITICAL)
+        self._silence = late_work_dropped(self._run)
+        self._silence.__enter__()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             with self._named_errors():
                 self._manager.close()
         finally:
             for log, level in self._levels:
                 log.setLevel(level)
+        self._silence.__exit__(kind, error, trace)  # not where closing failed: it is to stay then
 
     def among_best(self, score: float) -> bool:
         """Whether a checkpoint of this score would be kept for it: at most `keep_best` - 1 are better."""

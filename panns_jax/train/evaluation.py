@@ -35,7 +35,7 @@ def evaluate(
 
     Args:
       predict: the model.
-      batches: "waveform", "target" and "valid" (rows,), False for rows that only fill a batch up.
+      batches: "waveform", "target", "audio_name" and "valid" (rows,), False for rows that only fill a batch up.
       clips: how many there are in all of them.
       advance: told the number of clips after each batch.
 
@@ -49,8 +49,7 @@ def evaluate(
     for batch in batches:
         valid = batch["valid"]
         predicted = np.asarray(predict(batch["waveform"]))[valid]
-        if not np.isfinite(predicted).all():
-            raise InputError("the model's predictions are not finite; its weights are broken")
+        _require_finite(predicted, batch)
         if not done:
             target, clipwise = (np.empty((clips, predicted.shape[1]), kind) for kind in (bool, predicted.dtype))
         rows = slice(done, done + len(predicted))
@@ -60,6 +59,16 @@ def evaluate(
             advance(len(predicted))
     assert done == clips
     return score(target, clipwise)
+
+
+def _require_finite(predicted: np.ndarray, batch: dict[str, np.ndarray]) -> None:
+    if np.isfinite(predicted).all():
+        return
+    waveform, names = (batch[name][batch["valid"]] for name in ("waveform", "audio_name"))
+    broken = np.flatnonzero(~np.isfinite(waveform).all(axis=1))
+    if len(broken):
+        raise InputError(f"{names[broken[0]]} holds samples that are not finite; pack it anew")
+    raise InputError("the model's predictions are not finite; its weights are broken")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -315,6 +315,22 @@ def test_the_best_and_worst_classes_are_named():
     assert [list(some) for some in extreme_classes(scores, numbered(5), most=1)] == [["class 2"], ["class 3"]]
 
 
+@pytest.mark.parametrize(("spoilt", "told"), [(7, "Y7.wav holds samples that are not finite"), (None, "are broken")])
+def test_what_is_not_finite_in_an_evaluation_is_named(spoilt, told):
+    waveform = np.zeros((9, 5), np.float32)
+    if spoilt is not None:
+        waveform[spoilt, 3] = np.nan
+    batch = {
+        "waveform": waveform,
+        "target": np.zeros((9, 2), np.float32),
+        "audio_name": np.array([f"Y{i}.wav" for i in range(9)]),
+        "valid": np.arange(9) > 1,
+    }
+    broken = np.where(np.arange(9)[:, None] == 7, np.nan, np.zeros((9, 2), np.float32))
+    with pytest.raises(InputError, match=told):
+        evaluate(lambda waveform: broken, [batch], clips=7)
+
+
 def evaluated(capsys, *arguments: object) -> str:
     with pytest.raises(SystemExit) as end:
         main(["evaluate", *map(str, arguments)])

@@ -67,7 +67,7 @@ def run(
             mesh=data_mesh(jax.devices()[:1]),
             actions=Actions(
                 evaluate=functools.partial(note, "evaluate"),
-                save=functools.partial(note, "save"),
+                save=lambda state, iteration: done.append(("save", iteration)),
                 learning_rate=lambda iteration: iteration / 1000,
             ),
             divergence=Divergence(log, clips, skip=skip, tell=[].append if told is None else told.append),

@@ -71,7 +71,7 @@ def test_twenty_steps_are_those_of_torch(start):
 def test_weight_decay_is_that_of_adamw_and_spares_biases(start):
     torch = pytest.importorskip("torch")
     optimizer = make_optimizer(LEARNING_RATE, weight_decay=0.1)
-    params = {"kernel": jnp.asarray(start), "bias": jnp.asarray(start[0])}
+    params: Any = {"kernel": jnp.asarray(start), "bias": jnp.asarray(start[0])}
     state = optimizer.init(params)
     theirs = {name: torch.nn.Parameter(torch.tensor(np.asarray(value))) for name, value in params.items()}
     groups = [{"params": [theirs["kernel"]], "weight_decay": 0.1}, {"params": [theirs["bias"]], "weight_decay": 0.0}]
