@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -74,20 +74,27 @@ def _write_part(workspace: Path, name: str, rng: np.random.Generator) -> None:
 
 
 @pytest.fixture(scope="session")
-def start_training() -> Callable[..., subprocess.Popen[str]]:
-    """Starts `python -m panns_jax.train` on a small model."""
+def start_training() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `python -m panns_jax.train` on a small model; what runs at the end of all tests is ended then."""
+    started: list[subprocess.Popen[str]] = []
 
     def start(workspace: Path, *options: str, devices: int = 1, within: Sequence[str] = ()) -> subprocess.Popen[str]:
         """`within` is a command that runs another one."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*within, sys.executable, "-m", "panns_jax.train", "--workspace", str(workspace), *SMALL, *options],
             env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture
