@@ -32,7 +32,7 @@ class Clips:
 class Divergence:
     """Reports steps whose loss or gradients are not finite, and stops the run at the first, or at many in a row.
 
-    Such a step has left the weights as they were (`step.unless_diverged`).
+    Such a step has left the weights as they were (`step.make_train_step`).
     """
 
     def __init__(

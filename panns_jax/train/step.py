@@ -171,16 +171,19 @@ def make_train_step(
             (value, batch_stats), gradients = jax.value_and_grad(loss_and_statistics, has_aux=True)(
                 state.params, state.batch_stats, graph, loss, batch, blend, model_key
             )
+        report = StepReport(value, optax.tree.norm(gradients), norms_by_part(gradients))
+        finite = jnp.isfinite(report.loss) & jnp.isfinite(report.gradient_norm)
+        # Of two branches that one is run: to choose between old and new arrays would keep both in memory.
+        return jax.lax.cond(finite, advance, _stay, state, gradients, batch_stats), report
+
+    def advance(state: TrainState, gradients: Weights, batch_stats: Weights) -> TrainState:
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params: Any = optax.apply_updates(state.params, updates)
-        report = StepReport(value, optax.tree.norm(gradients), norms_by_part(gradients))
-        iteration = state.iteration + 1
-        average = state.average
+        iteration, average = state.iteration + 1, state.average
         if averaging is not None:
             assert average is not None
             average = averaging(average, params, batch_stats, iteration)
-        after = TrainState(iteration, params, batch_stats, optimizer_state, average)
-        return unless_diverged(report, after, state), report
+        return TrainState(iteration, params, batch_stats, optimizer_state, average)
 
     everywhere = _everywhere(mesh)
     return jax.jit(
@@ -196,18 +199,18 @@ def norms_by_part(tree: Weights) -> dict[str, Float[Array, ""]]:
     return {name: optax.tree.norm(part) for name, part in tree.items()}
 
 
-def unless_diverged(report: StepReport, after: TrainState, before: TrainState) -> TrainState:
-    """The state after a step, or where its loss or gradients are not finite the one before, an iteration on."""
-    finite = jnp.isfinite(report.loss) & jnp.isfinite(report.gradient_norm)
+def _stay(state: TrainState, gradients: Weights, batch_stats: Weights) -> TrainState:
+    """The state after a step that has no effect: an iteration on, which step sizes follow too."""
+    del gradients, batch_stats
 
-    def counts(node: object) -> bool:  # step sizes follow the iterations, whatever becomes of these
+    def counts(node: object) -> bool:
         return isinstance(node, optax.ScaleByScheduleState)
 
-    def choose(new: Any, old: Any) -> Any:
-        return new if counts(new) else jnp.where(finite, new, old)
+    def go_on(node: Any) -> Any:
+        return optax.ScaleByScheduleState(node.count + 1) if counts(node) else node
 
-    chosen = jax.tree.map(choose, after, before, is_leaf=counts)
-    return dataclasses.replace(chosen, iteration=after.iteration)
+    optimizer = jax.tree.map(go_on, state.optimizer, is_leaf=counts)
+    return dataclasses.replace(state, iteration=state.iteration + 1, optimizer=optimizer)
 
 
 def make_predict(
