@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -133,7 +134,7 @@ def _fresh_state(
 
 def make_train_step(
     graph: nnx.GraphDef[Model],
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     mesh: Mesh,
     *,
     loss: Loss,
@@ -173,17 +174,19 @@ def make_train_step(
             )
         report = StepReport(value, optax.tree.norm(gradients), norms_by_part(gradients))
         finite = jnp.isfinite(report.loss) & jnp.isfinite(report.gradient_norm)
-        # Of two branches that one is run: to choose between old and new arrays would keep both in memory.
-        return jax.lax.cond(finite, advance, _stay, state, gradients, batch_stats), report
 
-    def advance(state: TrainState, gradients: Weights, batch_stats: Weights) -> TrainState:
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        params: Any = optax.apply_updates(state.params, updates)
+        def unless_diverged(new: Any, old: Any) -> Any:
+            return jax.tree.map(functools.partial(jnp.where, finite), new, old)
+
+        # The optimizer itself keeps what it remembers: chosen here, old and new would both be held in memory.
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params, finite=finite)
+        params = unless_diverged(optax.apply_updates(state.params, updates), state.params)
+        batch_stats = unless_diverged(batch_stats, state.batch_stats)
         iteration, average = state.iteration + 1, state.average
         if averaging is not None:
             assert average is not None
-            average = averaging(average, params, batch_stats, iteration)
-        return TrainState(iteration, params, batch_stats, optimizer_state, average)
+            average = unless_diverged(averaging(average, params, batch_stats, iteration), average)
+        return TrainState(iteration, params, batch_stats, optimizer_state, average), report
 
     everywhere = _everywhere(mesh)
     return jax.jit(
@@ -197,20 +200,6 @@ def make_train_step(
 def norms_by_part(tree: Weights) -> dict[str, Float[Array, ""]]:
     """Euclidean norms of the weights, or of their gradients, in each part of the model, by its name."""
     return {name: optax.tree.norm(part) for name, part in tree.items()}
-
-
-def _stay(state: TrainState, gradients: Weights, batch_stats: Weights) -> TrainState:
-    """The state after a step that has no effect: an iteration on, which step sizes follow too."""
-    del gradients, batch_stats
-
-    def counts(node: object) -> bool:
-        return isinstance(node, optax.ScaleByScheduleState)
-
-    def go_on(node: Any) -> Any:
-        return optax.ScaleByScheduleState(node.count + 1) if counts(node) else node
-
-    optimizer = jax.tree.map(go_on, state.optimizer, is_leaf=counts)
-    return dataclasses.replace(state, iteration=state.iteration + 1, optimizer=optimizer)
 
 
 def make_predict(
