@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from panns_jax.pretrained.native import SUFFIX, is_native, read_native
 from panns_jax.pretrained.pth import read_state_dict
 from panns_jax.pretrained.rules import filled_model
 
+if TYPE_CHECKING:
+    from panns_jax.pretrained.training import Weights
+
 
 def load_model(
     name: str | None = None,
@@ -32,6 +36,7 @@ def load_model(
     *,
     mirror: str | None = None,
     precision: Precision = "float32",
+    weights: "Weights" = "auto",
 ) -> Model:
     """Loads a pretrained or trained model.
 
@@ -45,39 +50,50 @@ def load_model(
         name begins with no model's, and whose entries several models have alike that compute different things.
       checkpoint: a released PyTorch checkpoint (`.pth`; a fine-tuned one may have any number of classes), a file
         written by `panns-jax convert` (`.safetensors`), or a folder of training checkpoints, of which the newest is
-        taken. None for the released one.
+        taken (`checkpoints/RUN/best` stands for the one of the best score). None for the released one.
       mirror: URL of a folder that has the released files under their names, to download from; `PANNS_JAX_MIRROR`, else
         the authors' record on Zenodo, where it is None.
       precision: what the body computes in: "float32", "tf32" (float32 whose products are TF32 on GPUs that have it) or
         "bfloat16" ("bf16" for short).
+      weights: of a training checkpoint, "averaged" for the averages that `--ema-decay` or `--swa-start` made, "trained"
+        for the weights that training went on with; "auto" for the averages if there are some.
 
     Returns:
       The model in evaluation mode. Weights from a converted file are mapped, not copied: replacing the file is safe,
       overwriting it in place is not. Clips shorter than `model.config.min_samples` are zero-padded at their end.
 
     Raises:
-      InputError: the checkpoint is missing, damaged or of another model than `name`; or there is none, and none was
-        released or it cannot be downloaded.
+      InputError: the checkpoint is missing, damaged or of another model than `name`, or has no averages; or there is
+        none, and none was released or it cannot be downloaded.
     """
-    model = _read(None if name is None else model_config(name), checkpoint, mirror)
+    model = _read(None if name is None else model_config(name), checkpoint, mirror, weights)
     model.set_precision(precision)
     return model
 
 
-def _read(config: ModelConfig | None, checkpoint: str | os.PathLike[str] | None, mirror: str | None) -> Model:
+def _read(
+    config: ModelConfig | None, checkpoint: str | os.PathLike[str] | None, mirror: str | None, weights: "Weights"
+) -> Model:
     if checkpoint is None:
+        _require_no_averages(weights, "a released checkpoint")
         return _read_released(config, mirror)
     if mirror is not None:
         raise InputError(f"a mirror is for the released files; {checkpoint} is read from this machine")
     path = Path(checkpoint)
-    if is_folder(path):
+    if is_folder(path) or (is_folder(path.parent) and path.name == "best" and not path.exists()):
         from panns_jax.pretrained.training import read_training_checkpoint
 
-        return _named(read_training_checkpoint(path), config, path)
+        return _named(read_training_checkpoint(path, weights), config, path)
     require_file(path, "a checkpoint")
+    _require_no_averages(weights, str(path))
     if path.suffix == SUFFIX or is_native(path):
         return _named(read_native(path), config, path)
     return filled_model(*read_published(path, config and config.name))
+
+
+def _require_no_averages(weights: "Weights", what: str) -> None:
+    if weights == "averaged":
+        raise InputError(f"{what}: holds one set of weights; only folders of training checkpoints hold averages too")
 
 
 def read_published(path: str | os.PathLike[str], name: str | None = None) -> tuple[ModelConfig, dict[str, np.ndarray]]:

@@ -1,7 +1,8 @@
 """Reads models from the checkpoints of training runs.
 
 A run's folder holds a folder per checkpoint, named after its iteration, as Orbax writes it, with the items `model`
-(weights and batch statistics), `optimizer` and `meta` (JSON).
+(weights and batch statistics), `optimizer` and `meta` (JSON); where averages were made, also `average` (of weights and
+batch statistics).
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
@@ -25,22 +26,32 @@ from panns_jax.models.model import Model
 
 MODEL = "model"
 OPTIMIZER = "optimizer"
+AVERAGE = "average"
 META = "meta"
+SCORE = "test_mAP"
+"""Entry of `meta`: mAP on the evaluation set, or None where a checkpoint was not scored."""
+BEST = "best"
+"""Stands for the checkpoint of the best score, behind a run's folder, in paths that need not exist."""
+Weights = Literal["auto", "trained", "averaged"]
+"""Which weights of a checkpoint: its averages if it has some, those that training goes on with, or its averages."""
 
 
-def read_training_checkpoint(path: str | os.PathLike[str]) -> Model:
+def read_training_checkpoint(path: str | os.PathLike[str], weights: Weights = "auto") -> Model:
     """The model of a training checkpoint, on the default device, however many devices it was trained on.
 
     Args:
-      path: folder of a checkpoint, such as `checkpoints/RUN/2000`, or of a run, whose newest checkpoint is taken.
+      path: folder of a checkpoint, such as `checkpoints/RUN/2000`, or of a run, whose newest checkpoint is taken;
+        `checkpoints/RUN/best` is the one of the best score.
+      weights: which of its weights.
 
     Returns:
       The model in evaluation mode.
 
     Raises:
-      InputError: there is no checkpoint, or it is damaged.
+      InputError: there is no checkpoint, or it is damaged, or holds no averages.
     """
     folder = find_checkpoint(path)
+    item = _item(folder, weights)
     config = ModelConfig.from_json(read_meta(folder).get("model_config"), str(folder))
     graph, params, batch_stats = nnx.split(abstract_model(config), nnx.Param, nnx.BatchStat)
     device = SingleDeviceSharding(jax.devices()[0])
@@ -48,19 +59,26 @@ def read_training_checkpoint(path: str | os.PathLike[str]) -> Model:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(batch_stats)},
     )
-    require_shapes(folder, MODEL, target)
+    require_shapes(folder, item, target)
     with reading_checkpoint(folder), ocp.StandardCheckpointer() as checkpointer:
-        weights: Any = checkpointer.restore(folder.absolute() / MODEL, target)
-    model = nnx.merge(graph, weights["params"], weights["batch_stats"])
+        read: Any = checkpointer.restore(folder.absolute() / item, target)
+    model = nnx.merge(graph, read["params"], read["batch_stats"])
     model.eval()
     return model
 
 
+def _item(folder: Path, weights: Weights) -> str:
+    has_averages = (folder / AVERAGE).is_dir()
+    if weights == "averaged" and not has_averages:
+        raise InputError(f"{folder}: holds no averaged weights; it was trained without --ema-decay and --swa-start")
+    return AVERAGE if has_averages and weights != "trained" else MODEL
+
+
 def find_checkpoint(path: str | os.PathLike[str]) -> Path:
-    """The folder of a checkpoint: `path` itself, or the newest one where `path` is a run's folder.
+    """The folder of a checkpoint: `path` itself, or the newest one where `path` is a run's folder, or its best one.
 
     Raises:
-      InputError: neither is the case, or the folder may not be looked into.
+      InputError: none of these is the case, or the folder may not be looked into.
     """
     path = Path(path)
     try:
@@ -69,11 +87,32 @@ def find_checkpoint(path: str | os.PathLike[str]) -> Path:
         steps = checkpoint_steps(path)
         if steps:
             return path / str(steps[-1])
+        if path.name == BEST and not path.exists() and checkpoint_steps(path.parent):
+            return _best_checkpoint(path.parent)
         runs = sorted(run.name for run in path.iterdir() if checkpoint_steps(run)) if path.is_dir() else []
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     hint = f"; name one of its runs: {', '.join(runs)}" if runs else ""
     raise InputError(f"{path}: holds no training checkpoint{hint}")
+
+
+def _best_checkpoint(run: Path) -> Path:
+    scores = [
+        (score, step) for step in checkpoint_steps(run) if (score := checkpoint_score(run / str(step))) is not None
+    ]
+    if not scores:
+        raise InputError(f"{run}: holds no checkpoint that was scored; name one by its iteration")
+    return run / str(max(scores)[1])
+
+
+def checkpoint_score(folder: Path) -> float | None:
+    """mAP on the evaluation set that a checkpoint was saved with; None where it was not scored.
+
+    Raises:
+      InputError: the checkpoint is damaged.
+    """
+    score = read_meta(folder).get(SCORE)
+    return float(score) if isinstance(score, int | float) else None
 
 
 def checkpoint_steps(run: Path) -> list[int]:
@@ -125,7 +164,7 @@ def reading_checkpoint(folder: Path) -> Iterator[None]:
       InputError: in place of it.
     """
     try:
-        with _late_reads_dropped(folder):
+        with late_work_dropped(folder):
             yield
     except MemoryError:
         raise
@@ -136,24 +175,24 @@ def reading_checkpoint(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _late_reads_dropped(folder: Path) -> Iterator[None]:
+def late_work_dropped(folder: Path) -> Iterator[None]:
     """Keeps silent what Orbax leaves behind where it gives up.
 
-    At the first array that cannot be read it closes its event loop. Other reads that failed, or are still under way and
-    cannot report any more, then put a traceback each on standard error. They end when they end: after an error, what
-    drops them stays.
+    At the first array that cannot be read or written it closes its event loop. Other work that failed, or is still
+    under way and cannot report any more, then puts a traceback each on standard error. It ends when it ends: after an
+    error, what drops them stays.
     """
     report, logger = sys.unraisablehook, logging.getLogger("asyncio")
 
-    def is_late_read(error: BaseException | None) -> bool:
+    def is_late(error: BaseException | None) -> bool:
         return str(error) == "Event loop is closed" or str(folder.absolute()) in str(error)
 
     def drop(unraisable: "sys.UnraisableHookArgs") -> None:
-        if not is_late_read(unraisable.exc_value):
+        if not is_late(unraisable.exc_value):
             report(unraisable)
 
     def is_of_others(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and is_late_read(record.exc_info[1]))
+        return not (record.exc_info and is_late(record.exc_info[1]))
 
     sys.unraisablehook = drop
     logger.addFilter(is_of_others)

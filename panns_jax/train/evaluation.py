@@ -1,6 +1,7 @@
 """Scoring a model on an index file, in training and as `panns-jax evaluate`."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,31 +25,50 @@ Predict = Callable[[np.ndarray], Any]
 
 
 def evaluate(
-    predict: Predict, batches: Iterable[dict[str, np.ndarray]], *, advance: Callable[[int], None] | None = None
+    predict: Predict,
+    batches: Iterable[dict[str, np.ndarray]],
+    *,
+    clips: int,
+    advance: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Scores predictions on batches of `evaluation_batches`, keeping no more than the probabilities.
+    """Scores predictions on batches of `evaluation_batches`, keeping no more than the probabilities and targets.
 
     Args:
       predict: the model.
-      batches: "waveform", "target" and "valid" (rows,), False for rows that only fill a batch up.
+      batches: "waveform", "target", "audio_name" and "valid" (rows,), False for rows that only fill a batch up.
+      clips: how many there are in all of them.
       advance: told the number of clips after each batch.
 
     Raises:
       InputError: there are no clips, or the predictions are not finite.
     """
-    targets, predictions = [], []
+    if not clips:
+        raise InputError("there are no clips to score")
+    target = clipwise = np.empty((0, 0))  # filled in place: joined at the end, all of it would be there twice
+    done = 0
     for batch in batches:
         valid = batch["valid"]
-        predictions.append(np.asarray(predict(batch["waveform"]))[valid])
-        targets.append(batch["target"][valid] > 0)
+        predicted = np.asarray(predict(batch["waveform"]))[valid]
+        _require_finite(predicted, batch)
+        if not done:
+            target, clipwise = (np.empty((clips, predicted.shape[1]), kind) for kind in (bool, predicted.dtype))
+        rows = slice(done, done + len(predicted))
+        target[rows], clipwise[rows] = batch["target"][valid] > 0, predicted
+        done = rows.stop
         if advance is not None:
-            advance(int(valid.sum()))
-    if not targets:
-        raise InputError("there are no clips to score")
-    clipwise = np.concatenate(predictions)
-    if not np.isfinite(clipwise).all():
-        raise InputError("the model's predictions are not finite; its weights are broken")
-    return score(np.concatenate(targets), clipwise)
+            advance(len(predicted))
+    assert done == clips
+    return score(target, clipwise)
+
+
+def _require_finite(predicted: np.ndarray, batch: dict[str, np.ndarray]) -> None:
+    if np.isfinite(predicted).all():
+        return
+    waveform, names = (batch[name][batch["valid"]] for name in ("waveform", "audio_name"))
+    broken = np.flatnonzero(~np.isfinite(waveform).all(axis=1))
+    if len(broken):
+        raise InputError(f"{names[broken[0]]} holds samples that are not finite; pack it anew")
+    raise InputError("the model's predictions are not finite; its weights are broken")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,12 +76,16 @@ class Evaluate:
     """Scores a checkpoint on the clips of an index file: average precision, ROC AUC and d' per class and mean."""
 
     checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """A .pth file, a converted .safetensors file, or a folder of training checkpoints, of which the newest is taken."""
+    """A .pth file, a converted .safetensors file, or a folder of training checkpoints, of which the newest is taken;
+    checkpoints/RUN/best stands for the one of the best test mAP."""
     index: Path
     """The index file, such as WORKSPACE/hdf5s/indexes/eval.h5."""
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """Name of the model, where the checkpoint does not tell. Without a checkpoint, the released one of this model is
     downloaded the first time, and kept."""
+    weights: Literal["auto", "trained", "averaged"] = "auto"
+    """Which weights of a training checkpoint: auto takes the averages that --ema-decay or --swa-start made, where there
+    are some, and else those that training goes on with (trained)."""
     mirror: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
     """Where released files are downloaded from, in place of their own record: a folder that has them under their names.
     The environment variable PANNS_JAX_MIRROR does the same."""
@@ -112,7 +136,9 @@ class Evaluate:
         index = read_index(self.index)
         if not len(index):
             raise InputError(f"{self.index}: lists no clips")
-        model = load_model(self.model, self.checkpoint, mirror=self.mirror, precision=self.precision)
+        model = load_model(
+            self.model, self.checkpoint, mirror=self.mirror, precision=self.precision, weights=self.weights
+        )
         if index.targets.num_classes != model.config.num_classes:
             raise InputError(
                 f"{self.index} tells of {index.targets.num_classes} classes, the model of"
@@ -123,7 +149,8 @@ class Evaluate:
         with progress_bar("clips") as bar, batches:
             task = bar.add_task("scoring", total=len(source), note="")
             predict = fastest_predictor(model, source, self.batch_size)
-            return model, evaluate(predict, batches, advance=lambda clips: bar.advance(task, clips))
+            advance = functools.partial(bar.advance, task)
+            return model, evaluate(predict, batches, clips=len(source), advance=advance)
 
 
 def fastest_predictor(model: "Model", source: "ClipSource", batch_size: int) -> Predict:

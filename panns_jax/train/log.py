@@ -18,6 +18,11 @@ LOG = "log.jsonl"
 class Log(Protocol):
     """Where the loop of training writes what happens."""
 
+    @property
+    def path(self) -> Path:
+        """The file of the lines."""
+        ...
+
     def write(self, kind: str, iteration: int, figures: dict[str, float] | None = None, **more: Any) -> None:
         """Adds a line."""
         ...
@@ -29,6 +34,9 @@ class Log(Protocol):
 
 class NoLog:
     """The log of a process whose run is told of by another; use as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOG
 
     def __enter__(self) -> "NoLog":
         return self
@@ -47,9 +55,14 @@ class RunLog:
     """Writes `log.jsonl` and TensorBoard's event files; use as a context manager.
 
     Each line of the log is a JSON object with "kind" and "iteration": "start" (a run begins or goes on), "step" (its
-    loss and gradient norm), "speed" (clips per second and the share of time spent waiting for data) or "evaluation".
+    loss and gradient norm), "speed" (clips per second, the share of time spent waiting for data, the learning rate),
+    "not_finite" (a step whose loss or gradients were not: its clips and norms) or "evaluation" (mean scores, and the
+    classes of the best and worst average precision).
     A run that is taken up goes on with the same log; lines of iterations that will be done again are dropped, so that
     every step is told once.
+
+    Attributes:
+      path: the file of the lines.
     """
 
     def __init__(self, folder: Path, *, until: int | None) -> None:
@@ -63,10 +76,10 @@ class RunLog:
           InputError: tensorboardX is not installed, or the log cannot be written.
         """
         require_extra("the log of training", "train", "tensorboardX")
-        self._path = folder / LOG
-        _keep_lines(self._path, until)
+        self.path = folder / LOG
+        _keep_lines(self.path, until)
         with self._named_errors():
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = self.path.open("a", encoding="utf-8")
             self._board = EventFile(folder, purge_step=None if until is None else until + 1)
 
     def __enter__(self) -> "RunLog":
@@ -87,7 +100,7 @@ class RunLog:
         """
         line = {"kind": kind, "iteration": iteration, **(figures or {}), **more}
         with self._named_errors():
-            self._file.write(json.dumps({name: _finite(value) for name, value in line.items()}) + "\n")
+            self._file.write(json.dumps(_finite(line)) + "\n")
             for name, value in (figures or {}).items():
                 if math.isfinite(value):  # tensorboardX warns of others, such as the d' of a perfect score
                     self._board.add(f"{kind}/{name}", value, iteration)
@@ -107,7 +120,7 @@ class RunLog:
         try:
             yield
         except OSError as error:
-            raise InputError(f"cannot write {self._path}: {error.strerror}") from error
+            raise InputError(f"cannot write {self.path}: {error.strerror}") from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -134,4 +147,6 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 def _finite(value: Any) -> Any:
     # JSON has no NaN; other readers than Python's stumble over it.
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

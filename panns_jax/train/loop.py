@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import dataclasses
-import math
+import datetime
 import signal
 import sys
 import threading
@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.progress import Progress
 
-from panns_jax.errors import InputError
+from panns_jax.train.divergence import Divergence
 from panns_jax.train.log import Log
 from panns_jax.train.step import StepReport, TrainState, place
 
@@ -53,12 +53,14 @@ class Actions:
     """What the loop does between steps.
 
     Attributes:
-      evaluate: scores the state of an iteration, unless that was done.
+      evaluate: scores the state of an iteration, unless that was done; tells whether it is to be saved for its score.
       save: begins to write a checkpoint of it.
+      learning_rate: the step size of the step that ends an iteration.
     """
 
-    evaluate: Callable[[TrainState, int], None]
+    evaluate: Callable[[TrainState, int], bool]
     save: Callable[[TrainState, int], None]
+    learning_rate: Callable[[int], float]
 
 
 def fit(
@@ -69,6 +71,7 @@ def fit(
     batches: Iterator[Mapping[str, np.ndarray]],
     mesh: Mesh,
     actions: Actions,
+    divergence: Divergence,
     log: Log,
     bar: Progress,
     agree: Callable[[bool, int], bool] = lambda wanted, _: wanted,
@@ -85,6 +88,7 @@ def fit(
       batches: from the state's iteration on, with "waveform" and "target".
       mesh: of `data_mesh`.
       actions: what happens.
+      divergence: decides what becomes of steps whose loss or gradients are not finite.
       log: gets a line per step.
       bar: shows the progress.
       agree: told after each step whether Ctrl-C was pressed, answers whether to stop; the same in all processes.
@@ -93,11 +97,11 @@ def fit(
       The last state.
 
     Raises:
-      InputError: a loss or gradient is not finite.
+      InputError: a loss or gradient is not finite, and the run is not to go on.
       KeyboardInterrupt: someone pressed Ctrl-C; the state is saved.
     """
     iteration = int(state.iteration)
-    watch = _Watch(log, bar, iteration, schedule.last)
+    watch = _Watch(log, bar, divergence, actions.learning_rate, iteration, schedule.last)
     if schedule.evaluation_due(iteration):
         actions.evaluate(state, iteration)
     if iteration >= schedule.last:
@@ -113,10 +117,10 @@ def fit(
             save = stop or schedule.checkpoint_due(iteration)
             evaluate = schedule.evaluation_due(iteration)
             watch.add(iteration, report, rows)
-            watch.look(now=save or evaluate)
+            watch.look(state, now=save or evaluate)
             if evaluate:
                 with watch.paused():
-                    actions.evaluate(state, iteration)
+                    save |= actions.evaluate(state, iteration)
             if save:
                 actions.save(state, iteration)
             if stop and iteration < schedule.last:
@@ -125,11 +129,22 @@ def fit(
 
 
 class _Watch:
-    """Looks at the losses now and then, logs them, and shows speed and loss."""
+    """Looks at the losses now and then, logs them, and shows loss, step size, speed and time left."""
 
-    def __init__(self, log: Log, bar: Progress, iteration: int, last: int) -> None:
+    def __init__(
+        self,
+        log: Log,
+        bar: Progress,
+        divergence: Divergence,
+        learning_rate: Callable[[int], float],
+        iteration: int,
+        last: int,
+    ) -> None:
         self._log = log
         self._bar = bar
+        self._divergence = divergence
+        self._learning_rate = learning_rate
+        self._last = last
         self._task = bar.add_task(
             "training", total=last, completed=iteration, note="compiling" if iteration < last else ""
         )
@@ -164,42 +179,47 @@ class _Watch:
             self._compiling = False
             jax.block_until_ready(report.loss)
             self._begin()
+            self._compiled = iteration, self._since
             return
         self._rows += rows
         if len(self._pending) > IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1].loss)
 
-    def look(self, *, now: bool) -> None:
+    def look(self, state: TrainState, *, now: bool) -> None:
         """Logs the steps that are done, if it is time to; with `now`, all of them."""
         elapsed = time.monotonic() - self._since
         if not now and (elapsed < _LOOK_EVERY or len(self._pending) <= IN_FLIGHT):
             return
         while self._pending and (now or len(self._pending) > IN_FLIGHT):
-            self._log_step(*self._pending.popleft())
+            self._log_step(*self._pending.popleft(), state)
         elapsed = time.monotonic() - self._since
         if self._rows:
             speed, wait = self._rows / elapsed, self._waited / elapsed
-            self._log.write("speed", self._iteration, {"clips_per_second": speed, "data_wait": wait})
-            self._show(f"{speed:.0f} clips/s, data wait {wait:.0%}")
+            rate = self._learning_rate(self._iteration)
+            figures = {"clips_per_second": speed, "data_wait": wait, "learning_rate": rate}
+            self._log.write("speed", self._iteration, figures)
+            self._show(f"learning rate {rate:.2e}, {speed:.0f} clips/s, data wait {wait:.0%}")
         self._log.flush()
         self._begin()
 
-    def _log_step(self, iteration: int, report: StepReport) -> None:
-        loss, norm = (float(value) for value in jax.device_get(report))
+    def _log_step(self, iteration: int, report: StepReport, state: TrainState) -> None:
+        loss, norm = (float(value) for value in jax.device_get((report.loss, report.gradient_norm)))
         self._iteration, self._loss = iteration, loss
         self._log.write("step", iteration, {"loss": loss, "gradient_norm": norm})
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._log.flush()
-            raise InputError(
-                f"training has diverged: at iteration {iteration} the loss is {loss} and the gradient norm {norm};"
-                " try a smaller --learning-rate, from an earlier checkpoint (--resume-iteration) or --fresh"
-            )
+        self._divergence.look(iteration, loss, report, state.params)
 
     def _show(self, note: str) -> None:
         note = f"loss {self._loss:.4f}, {note}"
         self._bar.update(self._task, completed=self._iteration, note=note)
         if not (self._bar.disable or self._bar.console.is_terminal):  # where the bar shows only its end
-            print(f"iteration {self._iteration}: {note}", file=sys.stderr)
+            left = f", {self._time_left()} left" if self._iteration < self._last else ""
+            print(f"iteration {self._iteration} of {self._last}: {note}{left}", file=sys.stderr)
+
+    def _time_left(self) -> datetime.timedelta:
+        """At the pace since the first step, with whatever else was done between steps."""
+        first, since = self._compiled
+        each = (time.monotonic() - since) / max(self._iteration - first, 1)
+        return datetime.timedelta(seconds=round(each * (self._last - self._iteration)))
 
 
 @contextlib.contextmanager

@@ -6,19 +6,34 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 Decay = Literal["constant", "linear", "cosine"]
 """How the step size goes on after the warm-up."""
 
 
-def make_optimizer(learning_rate: float | optax.Schedule) -> optax.GradientTransformation:
-    """Adam with AMSGrad and no weight decay, as the published models were trained (section IV-B of the paper).
+def make_optimizer(
+    learning_rate: float | optax.Schedule, *, weight_decay: float = 0.0
+) -> optax.GradientTransformationExtraArgs:
+    """Adam with AMSGrad, without weight decay as the published models were trained (section IV-B of the paper).
 
     Args:
       learning_rate: step size, or a function of the number of steps done; 1e-3 throughout in the paper.
+      weight_decay: each step takes this share, times the step size, off the weights of convolutions and linear layers
+        (as AdamW does, not through the gradients); biases and batch normalisations are left out.
+
+    Returns:
+      The optimizer. Its `update` takes `finite`, whether the gradients count: where they do not, what it remembers of
+      gradients stays as it is, while the step size goes on.
     """
-    return optax.chain(scale_by_amsgrad(), optax.scale_by_learning_rate(learning_rate))
+    parts: list[optax.GradientTransformation] = [scale_by_amsgrad()]
+    if weight_decay:
+        parts.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
+    return optax.with_extra_args_support(optax.chain(*parts, optax.scale_by_learning_rate(learning_rate)))
+
+
+def _is_kernel(params: optax.Params) -> optax.Params:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def make_schedule(peak: float, decay: Decay, *, warm_up: int, last: int) -> float | optax.Schedule:
@@ -65,7 +80,7 @@ class AmsgradState(NamedTuple):
     largest: optax.Updates
 
 
-def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformationExtraArgs:
     """Scales gradients by AMSGrad's rule as PyTorch applies it.
 
     PyTorch keeps the greatest second moment *before* its bias is corrected, and corrects the root of the greatest;
@@ -85,20 +100,29 @@ def scale_by_amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> o
         return AmsgradState(jnp.zeros((), jnp.int32), zeros(), zeros(), zeros())
 
     def update(
-        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        *,
+        finite: bool | Bool[Array, ""] = True,
+        **others: object,
     ) -> tuple[optax.Updates, AmsgradState]:
-        del params
+        del params, others
         assert isinstance(state, AmsgradState)
-        steps = state.steps + 1
-        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mean, updates)
-        second_moment = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.second_moment, updates)
+
+        def moved(old: Array, new: Array) -> Array:
+            return new if finite is True else jnp.where(finite, new, old)
+
+        steps = moved(state.steps, state.steps + 1)
+        mean = jax.tree.map(lambda m, g: moved(m, b1 * m + (1 - b1) * g), state.mean, updates)
+        second_moment = jax.tree.map(lambda v, g: moved(v, b2 * v + (1 - b2) * g * g), state.second_moment, updates)
         largest = jax.tree.map(jnp.maximum, state.largest, second_moment)
         unbias = 1 / _one_minus_power(b1, steps)
         root_unbias = 1 / jnp.sqrt(_one_minus_power(b2, steps))
         scaled = jax.tree.map(lambda m, v: unbias * m / (jnp.sqrt(v) * root_unbias + eps), mean, largest)
         return scaled, AmsgradState(steps, mean, second_moment, largest)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _one_minus_power(base: float, exponent: Int[Array, ""]) -> Array:

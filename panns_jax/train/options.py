@@ -43,6 +43,15 @@ class Train:
     """How the learning rate goes on: constant, or falling to 0 at --early-stop along a line or half a cosine."""
     warm_up: int = 0
     """Iterations over which the learning rate rises to its value."""
+    weight_decay: float = 0.0
+    """Share that each step takes off the weights of convolutions and linear layers, times the learning rate, as AdamW
+    does; 0 for none."""
+    ema_decay: float = 0.0
+    """Share that an exponential moving average of the weights keeps at each step, such as 0.999; 0 for no average. It
+    is saved with each checkpoint, scored instead of the weights, and what is taken when a checkpoint is loaded."""
+    swa_start: int = 0
+    """Iteration from which on the weights of all iterations are averaged in equal shares, to the same ends; 0 for no
+    such average."""
     early_stop: int = 1_000_000
     """The last iteration."""
     resume_iteration: int = 0
@@ -55,6 +64,12 @@ class Train:
     """Save everything at each multiple of this iteration, and at the last."""
     keep_checkpoints: int = 20
     """How many of the newest checkpoints are kept, besides those of every 100,000th iteration; 0 keeps all."""
+    keep_best: int = 1
+    """How many checkpoints are kept for their mAP on eval.h5. What is scored among the best so far is saved, be it at a
+    multiple of --checkpoint-every or not; 0 does neither."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """What follows a loss or gradient that is not finite: the run stops, or goes on without this update, unless there
+    are 20 in a row. Either way the clips of the batch and the norms are told."""
     precision: Literal["float32", "tf32", "bfloat16", "bf16"] = "float32"
     """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them, bf16 is
     bfloat16. Weights, front end, head and optimizer are float32 in any case."""
@@ -122,13 +137,20 @@ class Train:
           InputError: an option is out of its range, or the workspace is no folder.
         """
         at_least = {"batch_size": 1, "evaluate_every": 1, "checkpoint_every": 1, "early_stop": 0, "keep_checkpoints": 0}
-        at_least |= {"resume_iteration": 0, "workers": 0, "warm_up": 0, "accumulation_steps": 1}
+        others = ("keep_best", "resume_iteration", "workers", "warm_up", "swa_start")
+        at_least |= {"accumulation_steps": 1, **dict.fromkeys(others, 0)}
         for name, least in at_least.items():
             value = getattr(self, name)
             if value < least:
                 raise InputError(f"{option(name)} must be at least {least}, got {value}")
         if not 0 < self.data_fraction <= 1:
             raise InputError(f"--data-fraction must be above 0 and at most 1, got {self.data_fraction}")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise InputError(f"--weight-decay must be at least 0, got {self.weight_decay}")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"--ema-decay must be at least 0 and below 1, got {self.ema_decay}")
+        if self.ema_decay and self.swa_start:
+            raise InputError("--ema-decay and --swa-start average the weights in two ways: give one of them")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"--learning-rate must be above 0, got {self.learning_rate}")
         if self.learning_rate_decay != "constant" and self.warm_up >= self.early_stop:

@@ -7,6 +7,8 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+
 from panns_jax.labels import LabelSet
 from panns_jax.train.metrics import Scores, d_prime
 
@@ -46,6 +48,24 @@ def class_rows(scores: Scores, labels: LabelSet, *, present: bool) -> list[Class
         for i, name in enumerate(labels)
         if scores.positives[i] or not present
     ]
+
+
+def extreme_classes(scores: Scores, labels: LabelSet, *, most: int = 5) -> tuple[dict[str, float], dict[str, float]]:
+    """The classes of the greatest and of the smallest average precision, with it; the extreme ones come first.
+
+    Args:
+      scores: of all classes; those without an average precision are left out.
+      labels: their names.
+      most: how many of each; fewer where a class would be among both.
+    """
+    known = np.flatnonzero(~np.isnan(scores.average_precision))
+    ranked = known[np.argsort(-scores.average_precision[known], kind="stable")]
+    count = min(most, (len(ranked) + 1) // 2)
+
+    def told(classes: np.ndarray) -> dict[str, float]:
+        return {labels[int(i)]: float(scores.average_precision[i]) for i in classes}
+
+    return told(ranked[:count]), told(ranked[::-1][:count])
 
 
 def means(scores: Scores) -> list[tuple[str, float | int]]:

@@ -16,8 +16,9 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from panns_jax.errors import InputError
@@ -152,18 +153,21 @@ def branch_off(source: Run, branch: Run, iteration: int) -> None:
     shutil.copytree(source.checkpoints / str(iteration), branch.checkpoints / str(iteration))
 
 
-def of_same_options(runs: Sequence[Run], given: dict[str, Any], free: frozenset[str]) -> list[Run]:
+def of_same_options(
+    runs: Sequence[Run], given: dict[str, Any], free: frozenset[str], defaults: Mapping[str, Any] = MappingProxyType({})
+) -> list[Run]:
     """Those of the runs that go on, under the options of now, as they began.
 
     Args:
       runs: of one name, the newest first.
       given: options of now.
       free: names of options that may differ, as they do not change the weights.
+      defaults: what runs did that began before there was an option.
 
     Raises:
       InputError: there are runs, but all began with other options; the message names one that differs in the newest.
     """
-    differences = [(run, _difference(run.saved_options() or {}, given, free)) for run in runs]
+    differences = [(run, _difference({**defaults, **(run.saved_options() or {})}, given, free)) for run in runs]
     same = [run for run, differs in differences if differs is None]
     if runs and not same:
         run, differs = differences[0]

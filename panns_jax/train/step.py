@@ -22,6 +22,7 @@ from panns_jax.models.abstract import abstract_model
 from panns_jax.models.config import ModelConfig, Output, Precision
 from panns_jax.models.model import Model
 from panns_jax.models.rematerialization import Rematerialize, rematerialized
+from panns_jax.train.averaging import Averaging, begin_average
 
 Weights = dict[str, Any]
 """Nested dict of arrays under the attribute names of a model, as `nnx.to_pure_dict` makes it."""
@@ -39,12 +40,21 @@ class TrainState:
       params: weights of the model.
       batch_stats: running statistics of its batch normalisations.
       optimizer: state of the optimizer.
+      average: averages of `params` and `batch_stats`, under these names; None where none are made.
     """
 
     iteration: Any
     params: Weights
     batch_stats: Weights
     optimizer: optax.OptState
+    average: Weights | None = None
+
+    @property
+    def scored(self) -> tuple[Weights, Weights]:
+        """Weights and running statistics that are to be scored: the averages where there are some."""
+        if self.average is None:
+            return self.params, self.batch_stats
+        return self.average["params"], self.average["batch_stats"]
 
 
 class StepReport(NamedTuple):
@@ -53,10 +63,12 @@ class StepReport(NamedTuple):
     Attributes:
       loss: of the batch, before the update.
       gradient_norm: Euclidean norm of all gradients together.
+      gradient_norms: the same of each part of the model, by its name.
     """
 
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
+    gradient_norms: dict[str, Float[Array, ""]]
 
 
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
@@ -99,26 +111,33 @@ def architecture(config: ModelConfig, precision: Precision = "float32") -> nnx.G
     return nnx.graphdef(model)
 
 
-def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, *, seed: int) -> TrainState:
-    """The state before the first step, with fresh weights, a copy on every device."""
-    fresh = _fresh_state(config, optimizer, seed)
+def initial_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, *, seed: int, averaged: bool = False
+) -> TrainState:
+    """The state before the first step, with fresh weights, a copy on every device; with averages if these are made."""
+    fresh = _fresh_state(config, optimizer, seed, averaged)
     # It runs once: optimised further, the same numbers cost seconds more to compile and none less to draw.
     return jax.jit(fresh, out_shardings=_everywhere(mesh), compiler_options={"xla_backend_optimization_level": 1})()
 
 
-def abstract_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def abstract_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, *, averaged: bool = False
+) -> TrainState:
     """Shapes, types and places of the state, for reading one from a checkpoint."""
     sharding = _everywhere(mesh)
-    shapes = jax.eval_shape(_fresh_state(config, optimizer, 0))
+    shapes = jax.eval_shape(_fresh_state(config, optimizer, 0, averaged))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
 
 
-def _fresh_state(config: ModelConfig, optimizer: optax.GradientTransformation, seed: int) -> Callable[[], TrainState]:
+def _fresh_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, seed: int, averaged: bool
+) -> Callable[[], TrainState]:
     def fresh() -> TrainState:
         model = Model(config, rngs=nnx.Rngs(seed))
         params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
         batch_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+        average = begin_average(params, batch_stats) if averaged else None
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), average)
 
     return fresh
 
@@ -133,12 +152,14 @@ def make_train_step(
     seed: int,
     accumulation_steps: int = 1,
     rematerialize: Rematerialize = "none",
+    averaging: Averaging | None = None,
 ) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, StepReport]]:
     """Compiles the step: forward, backward, update.
 
     Mixup weights, dropout and SpecAugment follow from `seed` and `state.iteration`, and from nothing else. Batch
     normalisation sees the whole batch, however many devices share it; with `accumulation_steps` it sees one part of the
     batch after another, and its running statistics move once a step, to the mean of what the parts would make them.
+    Where the loss or a gradient is not finite, the step counts, but changes no weights.
 
     Args:
       graph: of `architecture`.
@@ -150,6 +171,7 @@ def make_train_step(
       accumulation_steps: parts of equal size in which a batch is worked off, one after another, for one update by the
         mean of their gradients; each takes as little memory as a batch of its size. See `require_divisible`.
       rematerialize: what the backward pass computes anew, to save memory.
+      averaging: how the averages of the state go on, if it has some.
 
     Returns:
       A function of a state, whose memory it takes over, and a batch of `place` with "waveform" (rows, samples) int16 or
@@ -169,10 +191,23 @@ def make_train_step(
             else:
                 parts = _in_parts(batch, blend, accumulation_steps, mesh)
                 value, batch_stats, gradients = _mean_of_parts(differentiate, *parts, model_key)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        params: Any = optax.apply_updates(state.params, updates)
-        report = StepReport(value, optax.tree.norm(gradients))
-        return TrainState(state.iteration + 1, params, batch_stats, optimizer_state), report
+        report = StepReport(value, optax.tree.norm(gradients), norms_by_part(gradients))
+        finite = jnp.isfinite(report.loss) & jnp.isfinite(report.gradient_norm)
+
+        def unless_diverged(new: Any, old: Any) -> Any:
+            return jax.tree.map(functools.partial(jnp.where, finite), new, old)
+
+        # The optimizer itself keeps what it remembers: chosen here, old and new would both be held in memory.
+        updates, optimizer_state = optax.with_extra_args_support(optimizer).update(
+            gradients, state.optimizer, state.params, finite=finite
+        )
+        params = unless_diverged(optax.apply_updates(state.params, updates), state.params)
+        batch_stats = unless_diverged(batch_stats, state.batch_stats)
+        iteration, average = state.iteration + 1, state.average
+        if averaging is not None:
+            assert average is not None
+            average = unless_diverged(averaging(average, params, batch_stats, iteration), average)
+        return TrainState(iteration, params, batch_stats, optimizer_state, average), report
 
     everywhere = _everywhere(mesh)
     return jax.jit(
@@ -181,6 +216,11 @@ def make_train_step(
         out_shardings=everywhere,
         donate_argnames="state",  # not the batch: nothing that comes out could take its place
     )
+
+
+def norms_by_part(tree: Weights) -> dict[str, Float[Array, ""]]:
+    """Euclidean norms of the weights, or of their gradients, in each part of the model, by its name."""
+    return {name: optax.tree.norm(part) for name, part in tree.items()}
 
 
 def make_predict(

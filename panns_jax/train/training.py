@@ -3,16 +3,20 @@
 import contextlib
 import dataclasses
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 from rich.progress import Progress
 
 from panns_jax.data.pipeline import evaluation_batches, training_batches
 from panns_jax.data.sources import ClipSource
 from panns_jax.pretrained.training import checkpoint_steps
 from panns_jax.progress import progress_bar
+from panns_jax.train.averaging import make_averaging
 from panns_jax.train.checkpoints import Checkpoints
+from panns_jax.train.divergence import Clips, Divergence
 from panns_jax.train.evaluation import evaluate
 from panns_jax.train.experiment import Experiment, prepare
 from panns_jax.train.hosts import Hosts, joined
@@ -23,6 +27,7 @@ from panns_jax.train.metrics import Scores
 from panns_jax.train.optimizer import make_optimizer, make_schedule
 from panns_jax.train.options import option
 from panns_jax.train.placement import placement
+from panns_jax.train.report import extreme_classes
 from panns_jax.train.runs import Run, branch_off, next_run, of_same_options, run_with_checkpoint, started_runs
 from panns_jax.train.statistics import Statistics
 from panns_jax.train.step import (
@@ -47,6 +52,8 @@ _FREE = frozenset(
         "evaluate_every",
         "checkpoint_every",
         "keep_checkpoints",
+        "keep_best",
+        "on_nan",
         "workers",
         "coordinator",
         "processes",
@@ -107,12 +114,22 @@ def _free(options: "Train") -> frozenset[str]:
     return _FREE if options.learning_rate_decay == "constant" else _FREE - {"early_stop"}
 
 
+def _defaults(options: "Train") -> dict[str, Any]:
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(options)
+        if isinstance(field.default, str | int | float)  # which those of the front end are not, nor any that came later
+    }
+
+
 def _choose_run(experiment: Experiment) -> tuple[Run, int | None]:
     """The run, and the iteration whose checkpoint it goes on from, or None."""
     options, name = experiment.options, experiment.run_name
     if options.fresh:
         return next_run(options.workspace, name), None
-    runs = of_same_options(started_runs(options.workspace, name), experiment.resolved(), _free(options))
+    runs = of_same_options(
+        started_runs(options.workspace, name), experiment.resolved(), _free(options), _defaults(options)
+    )
     wanted = options.resume_iteration
     if not wanted and not runs:
         return next_run(options.workspace, name), None
@@ -130,24 +147,35 @@ def _choose_run(experiment: Experiment) -> tuple[Run, int | None]:
 
 def _go_on(experiment: Experiment, run: Run, begun: int | None, hosts: Hosts, stack: contextlib.ExitStack) -> None:
     options, mesh = experiment.options, experiment.mesh
-    graph = architecture(experiment.model, options.precision)
-    optimizer = make_optimizer(
-        make_schedule(
-            options.learning_rate, options.learning_rate_decay, warm_up=options.warm_up, last=options.early_stop
+    rate = make_schedule(
+        options.learning_rate, options.learning_rate_decay, warm_up=options.warm_up, last=options.early_stop
+    )
+    optimizer = make_optimizer(rate, weight_decay=options.weight_decay)
+    averaging = make_averaging(ema_decay=options.ema_decay, swa_start=options.swa_start)
+    checkpoints = stack.enter_context(
+        Checkpoints(
+            run.checkpoints,
+            experiment.model,
+            experiment.resolved(),
+            keep=options.keep_checkpoints,
+            keep_best=options.keep_best,
         )
     )
-    checkpoints = stack.enter_context(
-        Checkpoints(run.checkpoints, experiment.model, experiment.resolved(), keep=options.keep_checkpoints)
-    )
+    averaged = averaging is not None
     if begun is None:
-        state = initial_state(experiment.model, optimizer, mesh, seed=options.seed)
+        state = initial_state(experiment.model, optimizer, mesh, seed=options.seed, averaged=averaged)
     else:
-        state = checkpoints.restore(begun, abstract_state(experiment.model, optimizer, mesh))
-    log = stack.enter_context(RunLog(run.logs, until=begun) if hosts.first else NoLog())
+        state = checkpoints.restore(begun, abstract_state(experiment.model, optimizer, mesh, averaged=averaged))
+    log = stack.enter_context(RunLog(run.logs, until=begun) if hosts.first else NoLog(run.logs))
     log.write("start", begun or 0)
     statistics = Statistics(run.statistics, until=begun, writes=hosts.first)
     bar = stack.enter_context(progress_bar("steps", shown=hosts.first))
     scorer = _Scorer(experiment, statistics, log, bar)
+
+    def scored_among_best(state: TrainState, iteration: int) -> bool:
+        score = statistics.score(iteration) if scorer(state, iteration) else None
+        return iteration > 0 and score is not None and checkpoints.among_best(score)
+
     batches = training_batches(
         experiment.train,
         experiment.sampler,
@@ -166,7 +194,7 @@ def _go_on(experiment: Experiment, run: Run, begun: int | None, hosts: Hosts, st
             checkpoint_every=options.checkpoint_every,
         ),
         step=make_train_step(
-            graph,
+            architecture(experiment.model, options.precision),
             optimizer,
             mesh,
             loss=LOSSES[options.loss_type],
@@ -174,15 +202,38 @@ def _go_on(experiment: Experiment, run: Run, begun: int | None, hosts: Hosts, st
             seed=options.seed,
             accumulation_steps=options.accumulation_steps,
             rematerialize=options.rematerialize,
+            averaging=averaging,
         ),
         batches=batches,
         mesh=mesh,
-        actions=Actions(evaluate=scorer, save=checkpoints.save),
+        actions=Actions(
+            evaluate=scored_among_best,
+            save=lambda state, iteration: checkpoints.save(state, iteration, statistics.score(iteration)),
+            learning_rate=lambda iteration: np.asarray(rate(iteration - 1) if callable(rate) else rate).item(),
+        ),
+        divergence=_divergence(experiment, log, bar),
         log=log,
         bar=bar,
         agree=hosts.agree,
     )
     checkpoints.wait()
+
+
+def _divergence(experiment: Experiment, log: Log, bar: Progress) -> Divergence:
+    def clips(iteration: int) -> Clips:
+        """The clips that a step was trained on, read once more."""
+        with training_batches(
+            experiment.train, experiment.sampler, batch_rows=experiment.batch_rows, start=iteration - 1
+        ) as batches:
+            batch = next(batches)
+        broken = ~np.isfinite(batch["waveform"]).all(axis=1)
+        return Clips(batch["audio_name"].tolist(), batch["audio_name"][broken].tolist())
+
+    def tell(text: str) -> None:
+        if not bar.disable:  # as in processes whose run is told of by another
+            bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return Divergence(log, clips, skip=experiment.options.on_nan == "skip", tell=tell)
 
 
 class _Scorer:
@@ -195,9 +246,10 @@ class _Scorer:
         self._bar = bar
         self._predict = make_predict(architecture(experiment.model, experiment.options.precision), experiment.mesh)
 
-    def __call__(self, state: TrainState, iteration: int) -> None:
+    def __call__(self, state: TrainState, iteration: int) -> bool:
+        """Tells whether there was something to score."""
         if iteration in self._statistics:
-            return
+            return False
         scores = {
             "bal": self._score(state, self._experiment.bal, "scoring bal"),
             "test": self._score(state, self._experiment.test, "scoring test"),
@@ -210,23 +262,29 @@ class _Scorer:
                 f"{part}_mAUC": of.mean_auc,
                 f"{part}_d_prime": of.d_prime,
             }
-        self._log.write("evaluation", iteration, figures)
+        best, worst = extreme_classes(scores["test"], self._experiment.model.labels)
+        self._log.write("evaluation", iteration, figures, test_best=best, test_worst=worst)
         self._log.flush()  # a checkpoint of this iteration stands for its evaluation too
-        told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
         if not self._bar.disable:
-            print(f"iteration {iteration}: {told}", flush=True)
+            print(f"iteration {iteration}: {_listed(figures)}")
+            print(f"  best classes: {_listed(best)}; worst: {_listed(worst)}", flush=True)
+        return True
 
     def _score(self, state: TrainState, source: ClipSource, told: str) -> Scores:
         options, mesh = self._experiment.options, self._experiment.mesh
+        params, batch_stats = state.scored
         task = self._bar.add_task(told, total=len(source), note="")
         own = own_rows(options.batch_size, mesh)
         with evaluation_batches(source, batch_size=options.batch_size, workers=options.workers, own=own) as batches:
             scores = evaluate(
-                lambda waveform: self._predict(
-                    state.params, state.batch_stats, place({"waveform": waveform}, mesh)["waveform"]
-                ),
+                lambda waveform: self._predict(params, batch_stats, place({"waveform": waveform}, mesh)["waveform"]),
                 batches,
+                clips=len(source),
                 advance=lambda clips: self._bar.advance(task, clips),
             )
         self._bar.remove_task(task)
         return scores
+
+
+def _listed(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items())

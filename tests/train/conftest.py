@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -76,19 +76,27 @@ def _write_part(workspace: Path, name: str, rng: np.random.Generator) -> None:
 
 
 @pytest.fixture(scope="session")
-def start_training() -> Callable[..., subprocess.Popen[str]]:
-    """Starts `python -m panns_jax.train` on a small model."""
+def start_training() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `python -m panns_jax.train` on a small model; what runs at the end of all tests is ended then."""
+    started: list[subprocess.Popen[str]] = []
 
-    def start(workspace: Path, *options: str, devices: int = 1) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "panns_jax.train", "--workspace", str(workspace), *SMALL, *options],
+    def start(workspace: Path, *options: str, devices: int = 1, within: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """`within` is a command that runs another one."""
+        process = subprocess.Popen(
+            [*within, sys.executable, "-m", "panns_jax.train", "--workspace", str(workspace), *SMALL, *options],
             env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture
@@ -142,13 +150,30 @@ def train_here(capsys) -> Callable[..., str]:
     return run
 
 
+@pytest.fixture
+def refused_here(capsys) -> Callable[..., str]:
+    """The same, for a run that is to end with code 2; returns what it told on standard error."""
+
+    def run(workspace: Path, *options: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            main(["train", "--workspace", str(workspace), *SMALL, *options])
+        err = capsys.readouterr().err
+        assert end.value.code == 2, err
+        return err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def run_training(start_training) -> Callable[..., str]:
     """Runs it to its end, which must be a good one; returns what it printed."""
 
     def run(workspace: Path, *options: str, devices: int = 1) -> str:
         process = start_training(workspace, *options, devices=devices)
-        out, err = process.communicate(timeout=300)
+        try:
+            out, err = process.communicate(timeout=1200)
+        finally:
+            process.kill()
         assert process.returncode == 0, err
         return out
 

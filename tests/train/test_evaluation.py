@@ -4,12 +4,15 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import h5py
 import jax
@@ -19,6 +22,7 @@ from flax import nnx
 
 from panns_jax.cli import main
 from panns_jax.data.index import read_index
+from panns_jax.data.pipeline import evaluation_batches
 from panns_jax.data.sources import ClipSource
 from panns_jax.errors import InputError
 from panns_jax.infer import predict
@@ -27,12 +31,13 @@ from panns_jax.labels import numbered
 from panns_jax.models.config import ModelConfig, Output
 from panns_jax.models.model import Model
 from panns_jax.models.registry import model_config
-from panns_jax.pretrained.training import read_training_checkpoint
+from panns_jax.pretrained.load import load_model
+from panns_jax.pretrained.training import find_checkpoint, read_training_checkpoint
 from panns_jax.train.checkpoints import Checkpoints
 from panns_jax.train.evaluation import evaluate, predictor, prepared_predictor
-from panns_jax.train.metrics import score
+from panns_jax.train.metrics import Scores, score
 from panns_jax.train.optimizer import make_optimizer
-from panns_jax.train.report import REPORTS, class_rows
+from panns_jax.train.report import REPORTS, class_rows, extreme_classes
 from panns_jax.train.step import TrainState, abstract_state, architecture, data_mesh, initial_state, make_predict
 
 pytest.importorskip("grain")
@@ -109,6 +114,67 @@ def test_old_checkpoints_make_room(tmp_path, config, state):
             checkpoints.save(state, iteration)
             checkpoints.wait()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["100000", "100020", "100030"]
+
+
+def test_the_best_checkpoints_stay_and_the_best_can_be_read(tmp_path, config, state):
+    scores = {1: 0.2, 2: 0.5, 3: None, 4: 0.4, 5: 0.1, 6: 0.3}
+    with Checkpoints(tmp_path, config, {}, keep=1, keep_best=2) as checkpoints:
+        for iteration, value in scores.items():
+            if iteration == 5:
+                assert not checkpoints.among_best(0.1)
+                assert checkpoints.among_best(0.45)
+                assert not checkpoints.among_best(math.nan)
+            checkpoints.save(state, iteration, value)
+            checkpoints.wait()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4", "6"]
+    assert find_checkpoint(tmp_path) == tmp_path / "6"
+    assert find_checkpoint(tmp_path / "best") == tmp_path / "2"
+    np.testing.assert_array_equal(kernel_of(load_model(checkpoint=tmp_path / "best")), state.params["fc1"]["kernel"])
+    with Checkpoints(tmp_path, config, {}, keep=1, keep_best=1) as checkpoints:  # the scores are known again
+        assert not checkpoints.among_best(0.45)
+        checkpoints.save(state, 7, 0.45)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "7"]
+
+
+def test_a_run_that_was_not_scored_has_no_best_checkpoint(run):
+    with pytest.raises(InputError, match=r"holds no checkpoint that was scored; name one by its iteration"):
+        find_checkpoint(run / "best")
+    with pytest.raises(InputError, match=r"best: holds no training checkpoint"):
+        find_checkpoint(run / "5" / "best")
+
+
+def test_averages_are_saved_and_taken_unless_the_trained_weights_are_asked_for(tmp_path, config, run):
+    optimizer = make_optimizer(1e-3)
+    state = initial_state(config, optimizer, data_mesh(), seed=0, averaged=True)
+    assert state.average is not None
+    state = dataclasses.replace(state, average=jax.tree.map(lambda leaf: leaf + leaf.dtype.type(1), state.average))
+    with Checkpoints(tmp_path, config, {}, keep=0) as checkpoints:
+        checkpoints.save(state, 5)
+        checkpoints.wait()
+        read = checkpoints.restore(5, abstract_state(config, optimizer, data_mesh(), averaged=True))
+    for ours, theirs in zip(jax.tree.leaves(read.average), jax.tree.leaves(state.average), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    trained = np.asarray(state.params["fc1"]["kernel"])
+    np.testing.assert_array_equal(kernel_of(load_model(checkpoint=tmp_path, weights="trained")), trained)
+    for weights in ("auto", "averaged"):
+        np.testing.assert_array_equal(kernel_of(load_model(checkpoint=tmp_path, weights=weights)), trained + 1)
+    with pytest.raises(InputError, match=r"holds no averaged weights; it was trained without --ema-decay"):
+        load_model(checkpoint=run, weights="averaged")
+    with pytest.raises(InputError, match=r"a released checkpoint: holds one set of weights"):
+        load_model("Cnn14", weights="averaged")
+
+
+@pytest.mark.parametrize("where", ["params", "batch_stats", "optimizer"])
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path, config, state, where):
+    leaves, structure = jax.tree.flatten(getattr(state, where))
+    spoilt = max(range(len(leaves)), key=lambda i: leaves[i].size)
+    leaves[spoilt] = leaves[spoilt].at[0].set(jax.numpy.inf)
+    broken = dataclasses.replace(state, **{where: jax.tree.unflatten(structure, leaves)})
+    with Checkpoints(tmp_path, config, {}, keep=0) as checkpoints:
+        checkpoints.save(state, 4)
+        with pytest.raises(InputError, match=r"the weights of iteration 5 are not finite, and are not saved"):
+            checkpoints.save(broken, 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["4"]
 
 
 @pytest.mark.parametrize("what", ["nothing", "run", "meta", "other"])
@@ -190,11 +256,78 @@ def test_padding_is_not_scored():
             yield {"waveform": kept, "target": target[kept].astype(np.float32), "valid": there}
 
     advanced = []
-    got = evaluate(lambda rows: clipwise[rows], batches(), advance=advanced.append)
+    got = evaluate(lambda rows: clipwise[rows], batches(), clips=10, advance=advanced.append)
     want = score(target, clipwise)
     np.testing.assert_array_equal(got.average_precision, want.average_precision)
     np.testing.assert_array_equal(got.auc, want.auc)
     assert advanced == [4, 4, 2]
+
+
+class Silence(ClipSource):
+    """So many clips, which are made when they are read."""
+
+    def __init__(self, clips: int) -> None:
+        self.clips = clips
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"clips": self.clips}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.clips = state["clips"]
+
+    def __len__(self) -> int:
+        return self.clips
+
+    def labels(self, clips: np.ndarray) -> dict[str, np.ndarray]:
+        target = np.zeros((len(clips), 527), bool)
+        target[:, 0] = clips % 7 == 0  # one class is scored, so that this test takes no minute
+        return {"audio_name": np.array([f"Y{clip}" for clip in clips]), "target": target}
+
+    def waveforms(self, clips: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+        return np.zeros((len(clips), 8000), np.int16)
+
+
+@pytest.mark.slow
+def test_an_evaluation_needs_no_more_memory_than_its_scores_take():
+    clipwise = np.random.default_rng(0).random((64, 527)).astype(np.float32)
+
+    def peak(clips: int) -> int:
+        tracemalloc.start()
+        with evaluation_batches(Silence(clips), batch_size=64) as batches:
+            scores = evaluate(lambda waveform: clipwise, batches, clips=clips)
+        assert scores.positives[0] == -(-clips // 7)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    few, many = 1000, 18887
+    peak(few)  # what is imported and kept for good
+    scores = (many - few) * 527 * (4 + 1)  # probabilities and targets
+    assert peak(many) - peak(few) < scores + 4e6  # scikit-learn sorts a class at a time: some arrays of `many` numbers
+
+
+def test_the_best_and_worst_classes_are_named():
+    scores = Scores(9, np.ones(5, int), np.array([0.5, np.nan, 0.9, 0.1, 0.7]), np.full(5, 0.5))
+    best, worst = extreme_classes(scores, numbered(5))
+    assert list(best.items()) == [("class 2", 0.9), ("class 4", 0.7)]
+    assert list(worst.items()) == [("class 3", 0.1), ("class 0", 0.5)]
+    assert [list(some) for some in extreme_classes(scores, numbered(5), most=1)] == [["class 2"], ["class 3"]]
+
+
+@pytest.mark.parametrize(("spoilt", "told"), [(7, "Y7.wav holds samples that are not finite"), (None, "are broken")])
+def test_what_is_not_finite_in_an_evaluation_is_named(spoilt, told):
+    waveform = np.zeros((9, 5), np.float32)
+    if spoilt is not None:
+        waveform[spoilt, 3] = np.nan
+    batch = {
+        "waveform": waveform,
+        "target": np.zeros((9, 2), np.float32),
+        "audio_name": np.array([f"Y{i}.wav" for i in range(9)]),
+        "valid": np.arange(9) > 1,
+    }
+    broken = np.where(np.arange(9)[:, None] == 7, np.nan, np.zeros((9, 2), np.float32))
+    with pytest.raises(InputError, match=told):
+        evaluate(lambda waveform: broken, [batch], clips=7)
 
 
 def evaluated(capsys, *arguments: object) -> str:

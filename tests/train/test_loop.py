@@ -1,10 +1,13 @@
 """What happens at which iteration, and what stops a run."""
 
+import dataclasses
+import functools
 import itertools
 import json
 import math
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import jax
@@ -15,6 +18,7 @@ import pytest
 from panns_jax.errors import InputError, require_extra
 from panns_jax.progress import progress_bar
 from panns_jax.train import loop
+from panns_jax.train.divergence import MOST_IN_A_ROW, Clips, Divergence
 from panns_jax.train.log import RunLog, read_log
 from panns_jax.train.loop import Actions, Schedule, fit
 from panns_jax.train.metrics import score
@@ -28,32 +32,45 @@ pytest.importorskip("tensorboardX")
 def counted(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, StepReport]:
     """A step that does nothing; its loss is the iteration that it begins from."""
     del batch
-    report = StepReport(state.iteration.astype(jnp.float32), jnp.float32(1))
-    return TrainState(state.iteration + 1, {}, {}, ()), report
+    report = StepReport(state.iteration.astype(jnp.float32), jnp.float32(1), {"fc1": jnp.float32(1)})
+    return dataclasses.replace(state, iteration=state.iteration + 1), report
 
 
 def run(
-    folder: Path, schedule: Schedule, *, start: int = 0, step: Callable = counted
+    folder: Path,
+    schedule: Schedule,
+    *,
+    start: int = 0,
+    step: Callable = counted,
+    good: Collection[int] = (),
+    skip: bool = False,
+    told: list[str] | None = None,
 ) -> tuple[list[tuple[str, int]], list[dict]]:
-    """What was done, in order, and the log."""
+    """What was done, in order, and the log; `good` are the iterations whose scores are worth a checkpoint."""
     done: list[tuple[str, int]] = []
 
-    def note(what: str) -> Callable[[TrainState, int], None]:
-        def act(state: TrainState, iteration: int) -> None:
-            assert int(state.iteration) == iteration
-            done.append((what, iteration))
+    def note(what: str, state: TrainState, iteration: int) -> bool:
+        assert int(state.iteration) == iteration
+        done.append((what, iteration))
+        return iteration in good
 
-        return act
+    def clips(iteration: int) -> Clips:
+        return Clips([f"Y{iteration}a.wav", f"Y{iteration}b.wav"], [f"Y{iteration}b.wav"])
 
     batch = {"waveform": np.zeros((2, 4), np.int16), "target": np.zeros((2, 1), np.float32)}
     with RunLog(folder, until=start or None) as log, progress_bar("steps") as bar:
         fit(
-            TrainState(jnp.int32(start), {}, {}, ()),
+            TrainState(jnp.int32(start), {"fc1": {"bias": jnp.full(4, 2.0)}}, {}, ()),
             schedule,
             step=step,
             batches=itertools.repeat(batch),
             mesh=data_mesh(jax.devices()[:1]),
-            actions=Actions(evaluate=note("evaluate"), save=note("save")),
+            actions=Actions(
+                evaluate=functools.partial(note, "evaluate"),
+                save=lambda state, iteration: done.append(("save", iteration)),
+                learning_rate=lambda iteration: iteration / 1000,
+            ),
+            divergence=Divergence(log, clips, skip=skip, tell=[].append if told is None else told.append),
             log=log,
             bar=bar,
         )
@@ -72,6 +89,11 @@ def test_scores_come_before_the_checkpoint_of_the_same_iteration(tmp_path):
     ]
     steps = [(line["iteration"], line["loss"]) for line in log if line["kind"] == "step"]
     assert steps == [(i + 1, float(i)) for i in range(7)]
+
+
+def test_a_score_that_is_worth_it_is_saved_between_the_checkpoints(tmp_path):
+    done, _ = run(tmp_path, Schedule(last=5, evaluate_every=2, checkpoint_every=4), good=(2, 4))
+    assert [iteration for what, iteration in done if what == "save"] == [2, 4, 5]
 
 
 def test_a_run_of_no_iterations_is_scored_and_saved(tmp_path):
@@ -117,17 +139,71 @@ def test_two_more_batches_are_put_on_the_device_before_a_step_is_waited_for(tmp_
     assert [ahead[step] for step in range(6)] == [0, 2, 2, 2, 2, 2]
 
 
+def diverging(broken: str, at: Collection[int]) -> Callable:
+    """Steps of which some have a loss or gradient norm that is no number."""
+
+    def step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, StepReport]:
+        state, report = counted(state, batch)
+        value = jnp.float32(jnp.nan if int(state.iteration) in at else 1.0)
+        return state, report._replace(**{broken: value}, gradient_norms={"bn0": jnp.float32(3), "fc1": value})
+
+    return step
+
+
 @pytest.mark.parametrize("broken", ["loss", "gradient_norm"])
 def test_a_loss_or_gradient_that_is_no_number_stops_the_run_before_it_is_saved(tmp_path, broken):
-    def diverging(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, StepReport]:
-        state, report = counted(state, batch)
-        return state, report._replace(**{broken: jnp.where(state.iteration == 3, jnp.nan, 1.0)})
-
-    with pytest.raises(InputError, match=r"diverged: at iteration 3 .* smaller --learning-rate"):
-        run(tmp_path, Schedule(last=8, evaluate_every=10, checkpoint_every=4), step=diverging)
-    last = read_log(tmp_path / "log.jsonl")[-1]
-    assert last["iteration"] == 3
+    told: list[str] = []
+    done: list[dict] = []
+    with pytest.raises(InputError, match=r"diverged: at iteration 3 .* smaller --learning-rate, .* --on-nan skip"):
+        run(
+            tmp_path, Schedule(last=8, evaluate_every=10, checkpoint_every=4), step=diverging(broken, {3, 4}), told=told
+        )
+    done = read_log(tmp_path / "log.jsonl")
+    assert [line["iteration"] for line in done if line["kind"] == "step"] == [1, 2, 3]
+    last = done[-1]
+    assert (last["kind"], last["iteration"], last["skipped"]) == ("not_finite", 3, False)
     assert last[broken] is None  # NaN is not JSON
+    assert last["gradient_norms"] == {"bn0": 3, "fc1": None}
+    assert last["weight_norms"] == {"fc1": 4}  # of four times 2
+    assert (last["clips"], last["broken_clips"]) == (["Y3a.wav", "Y3b.wav"], ["Y3b.wav"])
+    (text,) = told
+    for part in ("at iteration 3", "gradients: fc1 nan, bn0 3", "weights: fc1 4", "Y3a.wav, Y3b.wav", "finite: Y3b"):
+        assert part in text
+
+
+def test_a_run_goes_on_without_what_is_not_finite_if_asked_to(tmp_path):
+    told: list[str] = []
+    step = diverging("loss", {3, 4, 6})
+    schedule = Schedule(last=8, evaluate_every=10, checkpoint_every=4)
+    done, log = run(tmp_path, schedule, step=step, skip=True, told=told)
+    assert done == [("evaluate", 0), ("save", 4), ("save", 8)]
+    skips = [line for line in log if line["kind"] == "not_finite"]
+    assert [(line["iteration"], line["skipped"]) for line in skips] == [(3, True), (4, True), (6, True)]
+    assert [line["iteration"] for line in log if line["kind"] == "step"] == list(range(1, 9))
+    assert "left out (3 so far)" in told[-1]
+
+
+def test_a_run_without_effect_ends(tmp_path):
+    one_less = range(2, 1 + MOST_IN_A_ROW)
+    run(
+        tmp_path, Schedule(last=40, evaluate_every=50, checkpoint_every=50), step=diverging("loss", one_less), skip=True
+    )
+    schedule = Schedule(last=40, evaluate_every=50, checkpoint_every=4)
+    with pytest.raises(InputError, match=r"at iteration 21 .*, as in the 19 steps before") as error:
+        run(tmp_path, schedule, step=diverging("loss", range(2, 40)), skip=True)
+    assert "--on-nan" not in str(error.value)
+
+
+def test_the_learning_rate_and_the_time_left_are_shown(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loop, "_LOOK_EVERY", 0.0)
+    _, log = run(tmp_path, Schedule(last=9, evaluate_every=10, checkpoint_every=10))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "clips/s" in line and "iteration" in line]
+    shape = r"iteration \d of 9: loss \d\.0000, learning rate (\d)\.00e-03, \d+ clips/s, data wait \d+%"
+    shown = [re.fullmatch(shape + r"(, 0:00:\d\d left)?", line) for line in lines]
+    assert all(shown)
+    assert [match[2] is None for match in shown if match] == [False] * (len(shown) - 1) + [True]  # none at the end
+    speeds = [line for line in log if line["kind"] == "speed"]
+    assert [line["learning_rate"] for line in speeds] == [line["iteration"] / 1000 for line in speeds]
 
 
 def test_a_log_that_is_taken_up_tells_every_step_once(tmp_path):
@@ -201,11 +277,28 @@ def test_the_published_container_holds_the_same(tmp_path):
 
     pytest.importorskip("sklearn")
     Statistics(tmp_path, until=None).add(0, {"bal": scores_of(1), "test": scores_of(2)})
-    container = pickle.loads((tmp_path / "statistics.pkl").read_bytes())
+    pickled = (tmp_path / "statistics.pkl").read_bytes()
+    assert b"numpy._core" not in pickled  # which NumPy 1 does not know
+    container = pickle.loads(pickled)
     assert set(container) == {"bal", "test"}
     (entry,) = container["test"]
     assert set(entry) == {"iteration", "average_precision", "auc"}
     assert math.isnan(entry["average_precision"][2])
+    maps = np.nanmean(np.array([entry["average_precision"] for entry in container["bal"]]), axis=-1)  # as it is plotted
+    assert maps.shape == (1,)
+    ours, theirs = (read_statistics(tmp_path / f"statistics.{kind}") for kind in ("npz", "pkl"))
+    for part in ("bal", "test"):
+        for field in ("iteration", "average_precision", "auc"):
+            np.testing.assert_array_equal(theirs[part][0][field], ours[part][0][field])
+
+
+@pytest.mark.parametrize("content", [{"bal": []}, {"bal": [], "test": [{"iteration": 0}]}, [], print])
+def test_a_pickle_that_holds_no_statistics_is_refused_and_not_run(tmp_path, content):
+    import pickle
+
+    (tmp_path / "statistics.pkl").write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(InputError, match=r"statistics\.pkl: "):
+        read_statistics(tmp_path / "statistics.pkl")
 
 
 def test_damaged_statistics_are_named(tmp_path):
@@ -265,6 +358,10 @@ def test_the_newest_run_of_the_same_options_is_gone_on_with(tmp_path):
     free = frozenset({"workers"})
     assert of_same_options(runs, {"seed": 2, "workers": 4}, free) == runs[1:]
     assert of_same_options([], {"seed": 1, "workers": 0}, free) == []
+    later = {"seed": 2, "workers": 4, "weight_decay": 0.0}
+    assert of_same_options(runs, later, free, {"weight_decay": 0.0, "seed": 7}) == runs[1:]
+    with pytest.raises(InputError, match=r"with weight_decay 0.0, now it is weight_decay 0.1"):
+        of_same_options(runs[1:], {**later, "weight_decay": 0.1}, free, {"weight_decay": 0.0})
     with pytest.raises(InputError, match=r"the run a~3 was started with seed 3, now it is seed 1"):
         of_same_options(runs, {"seed": 1, "workers": 0}, free)
 

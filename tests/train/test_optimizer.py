@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -18,8 +19,8 @@ def gradients(steps: int) -> list[np.ndarray]:
     return [(10.0 if step == 0 else 0.1) * rng.standard_normal((4, 3)).astype(np.float32) for step in range(steps)]
 
 
-def ours(start: np.ndarray, steps: list[np.ndarray]) -> list[np.ndarray]:
-    optimizer = make_optimizer(LEARNING_RATE)
+def ours(start: np.ndarray, steps: list[np.ndarray], weight_decay: float = 0.0) -> list[np.ndarray]:
+    optimizer = make_optimizer(LEARNING_RATE, weight_decay=weight_decay)
     params = jnp.asarray(start)
     state = optimizer.init(params)
     trail = []
@@ -30,7 +31,7 @@ def ours(start: np.ndarray, steps: list[np.ndarray]) -> list[np.ndarray]:
     return trail
 
 
-def written_out(start: np.ndarray, steps: list[np.ndarray]) -> list[np.ndarray]:
+def written_out(start: np.ndarray, steps: list[np.ndarray], weight_decay: float = 0.0) -> list[np.ndarray]:
     """The rule in float64, from PyTorch's documentation."""
     w = start.astype(np.float64)
     m, v, largest = (np.zeros_like(w) for _ in range(3))
@@ -40,6 +41,7 @@ def written_out(start: np.ndarray, steps: list[np.ndarray]) -> list[np.ndarray]:
         m = 0.9 * m + 0.1 * g
         v = 0.999 * v + 0.001 * g**2
         largest = np.maximum(largest, v)
+        w = w - LEARNING_RATE * weight_decay * w  # AdamW
         w = w - LEARNING_RATE / (1 - 0.9**t) * m / (np.sqrt(largest) / np.sqrt(1 - 0.999**t) + 1e-8)
         trail.append(w)
     return trail
@@ -65,6 +67,48 @@ def test_twenty_steps_are_those_of_torch(start):
         parameter.grad = torch.tensor(gradient)
         adam.step()
         np.testing.assert_allclose(got, parameter.detach().numpy(), rtol=2e-6, atol=2e-7)
+
+
+@pytest.mark.parametrize("weight_decay", [0.1, 0.0])
+def test_weight_decay_follows_the_rule_and_spares_biases(start, weight_decay):
+    steps = gradients(20)
+    for got, want in zip(ours(start, steps, weight_decay), written_out(start, steps, weight_decay), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-6, atol=2e-7)
+    row = [gradient[0] for gradient in steps]
+    np.testing.assert_array_equal(ours(start[0], row, weight_decay)[-1], ours(start[0], row)[-1])
+
+
+def test_gradients_that_do_not_count_leave_no_trace(start):
+    optimizer = make_optimizer(LEARNING_RATE)
+    state = optimizer.init(start)
+    _, state = optimizer.update(gradients(1)[0], state, start)
+    _, again = optimizer.update(np.full_like(start, np.nan), state, start, finite=jnp.bool_(False))
+    for new, old in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_weight_decay_is_that_of_adamw_and_spares_biases(start):
+    torch = pytest.importorskip("torch")
+    optimizer = make_optimizer(LEARNING_RATE, weight_decay=0.1)
+    params: Any = {"kernel": jnp.asarray(start), "bias": jnp.asarray(start[0])}
+    state = optimizer.init(params)
+    theirs = {name: torch.nn.Parameter(torch.tensor(np.asarray(value))) for name, value in params.items()}
+    groups = [{"params": [theirs["kernel"]], "weight_decay": 0.1}, {"params": [theirs["bias"]], "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(groups, lr=LEARNING_RATE, amsgrad=True)
+    for gradient in gradients(20):
+        pair = {"kernel": gradient, "bias": gradient[0]}
+        updates, state = optimizer.update(pair, state, params)
+        params = optax.apply_updates(params, updates)
+        for name, parameter in theirs.items():
+            parameter.grad = torch.tensor(pair[name])
+        adamw.step()
+        for name, parameter in theirs.items():
+            np.testing.assert_allclose(params[name], parameter.detach().numpy(), rtol=2e-6, atol=2e-7)
+
+
+def test_without_weight_decay_the_state_is_that_of_older_checkpoints(start):
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(make_optimizer(1e-3).init(start))]
+    assert names == ["[0].steps", "[0].mean", "[0].second_moment", "[0].largest"]
 
 
 def test_a_gradient_of_zero_moves_nothing(start):

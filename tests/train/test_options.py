@@ -90,6 +90,13 @@ def refused(capsys, *arguments: str) -> str:
         (("--model_type=Transfer_DemoCnn",), "--model-type Transfer_DemoCnn: a new last layer needs a model"),
         (("--model_type=DemoCn",), "there is no model 'DemoCn'; did you mean DemoCnn"),
         (("--window_size=255",), "--window-size 255"),
+        (("--keep-best=-1",), "--keep-best must be at least 0"),
+        (("--swa-start=-1",), "--swa-start must be at least 0"),
+        (("--ema-decay=1",), "--ema-decay must be at least 0 and below 1, got 1.0"),
+        (("--ema-decay=nan",), "--ema-decay must be at least 0 and below 1"),
+        (("--weight-decay=-0.1",), "--weight-decay must be at least 0, got -0.1"),
+        (("--weight-decay=inf",), "--weight-decay must be at least 0, got inf"),
+        (("--ema-decay=0.9", "--swa-start=5"), "--ema-decay and --swa-start average the weights in two ways"),
         (("--warm-up=-1",), "--warm-up must be at least 0"),
         (("--learning-rate-decay=cosine", "--warm-up=9", "--early-stop=9"), "--warm-up must end before --early-stop 9"),
         (("--fmax=5000",), "fmin < fmax"),
@@ -112,7 +119,9 @@ def test_a_wrong_option_is_named_and_nothing_is_made(capsys, workspace, options,
     assert sorted(workspace.rglob("*")) == before
 
 
-@pytest.mark.parametrize("option", ["--balanced=sometimes", "--augmentation=flip", "--loss_type=mse", "--batch_size=x"])
+@pytest.mark.parametrize(
+    "option", ["--on-nan=ignore", "--balanced=sometimes", "--augmentation=flip", "--loss_type=mse", "--batch_size=x"]
+)
 def test_an_impossible_value_ends_with_code_2(capsys, option):
     with pytest.raises(SystemExit) as end:
         run_task("train", [option], prog="train")
@@ -149,6 +158,24 @@ def test_a_run_that_would_go_on_with_other_options_is_refused(capsys, tmp_path, 
     said = refused(capsys, f"--workspace={tmp_path}", *SMALL)
     assert "was started with learning_rate 0.5, now it is learning_rate 0.001" in said
     assert "--fresh" in said
+
+
+def test_a_run_from_before_there_was_an_option_goes_on_with_its_default(capsys, tmp_path, make_workspace):
+    make_workspace(tmp_path)
+    folder = tmp_path / "checkpoints" / "DemoCnn-balanced_train-balanced-mixup-batch4"
+    folder.mkdir(parents=True)
+    from panns_jax.train.experiment import prepare
+
+    saved = prepare(parse(f"--workspace={tmp_path}", *SMALL)).resolved()
+    for name in ("weight_decay", "ema_decay", "swa_start", "on_nan", "keep_best"):
+        del saved[name]
+    (folder / "config.json").write_text(json.dumps(saved))
+    said = refused(capsys, f"--workspace={tmp_path}", *SMALL, "--weight-decay=0.1")
+    assert "was started with weight_decay 0.0, now it is weight_decay 0.1" in said
+    with pytest.raises(SystemExit) as end:  # no checkpoint was written yet: it begins
+        run_task("train", [f"--workspace={tmp_path}", *SMALL, "--early-stop=0", "--on-nan=skip"], prog="train")
+    assert end.value.code == 0
+    assert f"{folder}: begins" in capsys.readouterr().out
 
 
 def test_a_run_in_bf16_is_one_in_bfloat16(workspace):

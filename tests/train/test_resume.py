@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from panns_jax.pretrained.training import checkpoint_steps
 from panns_jax.train.log import read_log
 from panns_jax.train.statistics import read_statistics
 
@@ -34,13 +35,23 @@ def unbroken(tmp_path_factory, make_workspace, run_training) -> Path:
 def arrays(workspace: Path, run: str, iteration: int = LAST) -> list[np.ndarray]:
     folder = workspace / "checkpoints" / run / str(iteration)
     with ocp.StandardCheckpointer() as checkpointer:
-        trees = [checkpointer.restore(folder / item) for item in ("model", "optimizer")]
+        items = [item for item in ("model", "optimizer", "average") if (folder / item).is_dir()]
+        trees = [checkpointer.restore(folder / item) for item in items]
     return [np.asarray(leaf) for leaf in jax.tree.leaves(trees)]
 
 
 def losses(workspace: Path, run: str = RUN) -> list[tuple[int, float]]:
     lines = read_log(workspace / "logs" / run / "log.jsonl")
     return [(line["iteration"], line["loss"]) for line in lines if line["kind"] == "step"]
+
+
+def logged(workspace: Path) -> list[dict[str, Any]]:
+    """The lines that do not tell of times."""
+    return [
+        line
+        for line in read_log(workspace / "logs" / RUN / "log.jsonl")
+        if line["kind"] in ("step", "evaluation", "not_finite")
+    ]
 
 
 def evaluations(workspace: Path, run: str = RUN) -> dict[str, list[dict[str, Any]]]:
@@ -66,6 +77,28 @@ def kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> b
     process.send_signal(signal.SIGKILL)
     process.communicate()
     return process.returncode == -signal.SIGKILL
+
+
+def kill_amid_writing(process: subprocess.Popen[str], folder: Path, delay: float) -> None:
+    """Kills the process while it writes a checkpoint, a while after it began to: it is halted to make sure of that."""
+
+    def at_it() -> bool:
+        return any(folder.glob("*.orbax-checkpoint-tmp"))
+
+    while True:
+        while not at_it():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.0005)
+        time.sleep(delay)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.02)  # until all its threads stand still
+        if at_it():
+            break
+        process.send_signal(signal.SIGCONT)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert at_it()  # what was half-written is still there
 
 
 @pytest.mark.slow
@@ -95,25 +128,36 @@ def test_a_run_killed_while_it_saves_and_after_it_scored_ends_alike(
 @pytest.mark.long
 @needs_signals
 def test_a_run_killed_twenty_times_ends_alike(tmp_path, make_workspace, start_training, run_training):
-    schedule = ("--early-stop=1000", "--checkpoint-every=10", "--evaluate-every=100")
+    schedule = ("--early-stop=1000", "--checkpoint-every=10", "--evaluate-every=50", "--ema-decay=0.99")
     steady, killed = make_workspace(tmp_path / "steady"), make_workspace(tmp_path / "killed")
     run_training(steady, *schedule)
-    log = killed / "logs" / RUN / "log.jsonl"
+    folder, log = killed / "checkpoints" / RUN, killed / "logs" / RUN / "log.jsonl"
     rng = np.random.default_rng(0)
     for number in range(20):
         before = log.stat().st_mtime_ns if log.exists() else 0
         process = start_training(killed, *schedule)
-        # Some kills come before the first step; most in the third of a second after it, some while it saves.
-        if number % 5:
-            while not (log.exists() and log.stat().st_mtime_ns != before and losses(killed)):
-                assert process.poll() is None, process.communicate()
-                time.sleep(0.001)
-        end = time.monotonic() + rng.uniform(0, 0.3 if number % 5 else 3)
+        if number % 4 == 1:  # five of them
+            kill_amid_writing(process, folder, rng.uniform(0, 0.03))
+            continue
+        # Some kills come before the first step; most in the third of a second after it, some while it scores.
+        early = number % 5 == 0
+        while not early and not (log.exists() and log.stat().st_mtime_ns != before and losses(killed)):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.001)
+        end = time.monotonic() + rng.uniform(0, 3 if early else 0.3)
         assert kill_when(process, lambda end=end: time.monotonic() > end)
     run_training(killed, *schedule)
-    assert losses(killed) == losses(steady)
+    assert not list(folder.glob("*tmp*"))
+    assert checkpoint_steps(folder) == checkpoint_steps(steady / "checkpoints" / RUN)
     for ours, theirs in zip(arrays(killed, RUN, 1000), arrays(steady, RUN, 1000), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    assert logged(killed) == logged(steady)
+    one, other = (
+        np.load(workspace / "statistics" / RUN / "statistics.npz", allow_pickle=False) for workspace in (killed, steady)
+    )
+    assert set(one) == set(other)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
 
 
 @pytest.mark.slow

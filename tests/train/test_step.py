@@ -10,7 +10,7 @@ from panns_jax.errors import InputError
 from panns_jax.models.config import ModelConfig, Precision
 from panns_jax.models.model import Model
 from panns_jax.train.losses import clip_bce
-from panns_jax.train.optimizer import make_optimizer
+from panns_jax.train.optimizer import make_optimizer, make_schedule
 from panns_jax.train.step import (
     TrainState,
     architecture,
@@ -83,6 +83,40 @@ def test_in_bfloat16_the_losses_are_near_and_what_is_kept_is_float32(tiny_config
 def test_seed_and_mixup_change_the_steps(tiny_config, alone):
     assert run(tiny_config, seed=8)[1] != alone[1]
     assert run(tiny_config, mixup=False)[1] != alone[1]
+
+
+@pytest.mark.slow
+def test_a_step_that_is_not_finite_counts_and_changes_nothing(tiny_config):
+    mesh = data_mesh(jax.devices()[:1])
+    optimizer = make_optimizer(make_schedule(1e-3, "linear", warm_up=0, last=4))
+    step = make_train_step(architecture(tiny_config), optimizer, mesh, loss=clip_bce, mixup=True, seed=7)
+
+    def losses_and_norms(broken: int | None) -> tuple[TrainState, list[tuple[float, float]]]:
+        state, told = initial_state(tiny_config, optimizer, mesh, seed=0), []
+        for i in range(3):
+            rows = batch(i)
+            rows["waveform"] = rows["waveform"] / np.float32(32767)
+            if i == broken:
+                rows["waveform"][3, 7] = np.nan
+            before = jax.tree.map(np.asarray, state)
+            state, report = step(state, place(rows, mesh))
+            told.append((float(report.loss), float(report.gradient_norm)))
+            whole = np.sqrt(sum(float(norm) ** 2 for norm in report.gradient_norms.values()))
+            np.testing.assert_allclose(whole, told[-1][1], rtol=1e-5)
+            assert set(report.gradient_norms) == set(state.params)
+            if i == broken:
+                for name in ("params", "batch_stats"):
+                    new, old = jax.tree.leaves(getattr(state, name)), jax.tree.leaves(getattr(before, name))
+                    for one, other in zip(new, old, strict=True):
+                        np.testing.assert_array_equal(one, other)
+        return state, told
+
+    state, told = losses_and_norms(1)
+    assert [np.isfinite(figures).all() for figures in told] == [True, False, True]
+    assert int(state.iteration) == 3
+    counts = {int(leaf) for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim == 0}
+    assert counts == {2, 3}  # updates of AMSGrad; iterations, by which the learning rate falls
+    assert losses_and_norms(None)[1][2] != told[2]
 
 
 def test_int16_rows_are_full_scale_at_32767(tiny_config):
