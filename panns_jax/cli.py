@@ -95,6 +95,8 @@ def _guarded(
     arguments: Sequence[str], prog: str, *, shown: str | None = None, tasks: Mapping[str, Task] = TASKS
 ) -> int:
     _replace_closed_streams()
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="backslashreplace")  # a file may have a name that the terminal cannot show
     try:
         with interruptions_not_lost():
             try:

@@ -78,6 +78,25 @@ def require_ffmpeg() -> str:
     return program
 
 
+def opening(path: Path) -> list[str | bytes]:
+    """The arguments by which ffmpeg opens a file.
+
+    A playlist in a sound file's place must not make it reach for the network: files alone are opened.
+    """
+    return ["-protocol_whitelist", "file", "-i", _as_file(path)]
+
+
+def complaint(said: bytes) -> str | None:
+    """What ffmpeg said first on standard error, as a part of a sentence: the rest follows from it. None for nothing."""
+    lines = said.decode(errors="replace").splitlines()
+    first = next(filter(None, map(str.strip, lines)), "")
+    # It begins with the part that speaks, as in "[mov,mp4 @ 0x55f] moov atom not found".
+    first = first.rpartition("] ")[2] if first.startswith("[") else first.rpartition(": ")[2]
+    if "matches no streams" in first:
+        return "it has no sound track"
+    return f"ffmpeg says: {first.rstrip('.')}" if first else None
+
+
 @contextlib.contextmanager
 def decoding(path: Path, *, seconds: float | None = None) -> Iterator[Decoding]:
     """Decodes the first sound track of a file, at its own rate and with its own channels.
@@ -92,11 +111,9 @@ def decoding(path: Path, *, seconds: float | None = None) -> Iterator[Decoding]:
     program = find_ffmpeg()
     if program is None:
         raise InputError('ffmpeg, which may read it, is not installed (pip install "panns_jax[ffmpeg]")')
-    # A playlist in a sound file's place must not make it reach for the network: files alone are opened.
-    source = ["-protocol_whitelist", "file", "-i", _as_file(path)]
     length = [] if seconds is None else ["-t", f"{seconds:f}"]
     output = ["-map", "0:a:0", *length, "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-    command = [program, "-nostdin", "-v", "error", "-threads", "1", *source, *output]
+    command = [program, "-nostdin", "-v", "error", "-threads", "1", *opening(path), *output]
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints)
         assert process.stdout is not None
@@ -105,7 +122,8 @@ def decoding(path: Path, *, seconds: float | None = None) -> Iterator[Decoding]:
                 decoded = Decoding(process.stdout)
             except InputError as error:
                 process.wait()
-                raise InputError(_complaint(complaints) or str(error)) from None
+                complaints.seek(0)
+                raise InputError(complaint(complaints.read(4000)) or str(error)) from None
             yield decoded
             if decoded.ended and process.wait() < 0:  # as when memory runs out; what came is not all
                 raise InputError(f"ffmpeg was ended by signal {-process.returncode}")
@@ -118,15 +136,3 @@ def decoding(path: Path, *, seconds: float | None = None) -> Iterator[Decoding]:
 def _as_file(path: Path) -> str | bytes:
     # Spelled out, so that neither "-" nor ":" in a name means anything; as bytes on POSIX, where it need not be text.
     return b"file:" + os.fsencode(path) if os.name == "posix" else f"file:{path}"
-
-
-def _complaint(complaints: IO[bytes]) -> str | None:
-    """What ffmpeg said first: the rest follows from it."""
-    complaints.seek(0)
-    lines = complaints.read(4000).decode(errors="replace").splitlines()
-    said = next(filter(None, map(str.strip, lines)), "")
-    # It begins with the part that speaks, as in "[mov,mp4 @ 0x55f] moov atom not found".
-    said = said.rpartition("] ")[2] if said.startswith("[") else said.rpartition(": ")[2]
-    if "matches no streams" in said:
-        return "it has no sound track"
-    return f"ffmpeg says: {said.rstrip('.')}" if said else None

@@ -201,6 +201,18 @@ def require_parent(path: str | os.PathLike[str]) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
+def make_folder(out: Path) -> None:
+    """Makes the folder that the option --out names, where there is none.
+
+    Raises:
+      InputError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made: {error.strerror}") from error
+
+
 def is_folder(path: str | os.PathLike[str]) -> bool:
     """Whether there is a folder; False also where that cannot be told, as inside one that may not be looked into."""
     try:

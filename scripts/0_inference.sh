@@ -14,8 +14,19 @@ if [ $# -eq 0 ]; then
     exit 2
 fi
 
-panns-jax tag "$@" --model "$MODEL" --top "$TOP"
+status=0
+each() { # 1 tells that some files could not be read, and the others were done
+    local code=0
+    panns-jax "$@" || code=$?
+    if [ "$code" -gt 1 ]; then
+        exit "$code"
+    fi
+    status=$((status | code))
+}
+
+each tag "$@" --model "$MODEL" --top "$TOP"
 case "$MODEL" in
     *DecisionLevel*) ;;
-    *) panns-jax embed "$@" --model "$MODEL" --out "$EMBEDDINGS" ;;
+    *) each embed "$@" --model "$MODEL" --out "$EMBEDDINGS" ;;
 esac
+exit "$status"

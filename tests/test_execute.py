@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from children import child
 
 from panns_jax.errors import InputError
 from panns_jax.execute import Outcome, for_each
@@ -133,6 +134,27 @@ def test_no_more_results_wait_for_an_earlier_item_than_are_let(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_worker_that_is_just_starting_does_not_answer_ctrl_c_by_a_traceback():
+    printed = child(
+        """
+        import os, signal
+        from panns_jax.engines.local import _Worker
+
+        os.setsid()
+        worker = _Worker(abs)
+        try:
+            os.killpg(0, signal.SIGINT)  # as a terminal does, to all
+            signal.pause()
+        except KeyboardInterrupt:
+            worker.give(0, -3)
+            print(worker.take(-3).result)
+        worker.end()
+        """
+    )
+    assert printed == "3\n"
+
+
 def test_leaving_the_block_early_ends_the_workers():
     with for_each(large, list(range(1000)), workers=2, task="trying", unit="items") as outcomes:
         next(outcomes)

@@ -22,8 +22,11 @@ LISTS = {"eval": 3, "balanced_train": 3, "unbalanced_train_part00": 2, "unbalanc
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
 
-def run(step: str, folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    programs = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+INSTALLED = sysconfig.get_path("scripts")
+
+
+def run(step: str, folder: Path, *options: str, commands: str = INSTALLED) -> "subprocess.CompletedProcess[str]":
+    programs = f"{commands}{os.pathsep}{os.environ['PATH']}"
     places = {"DATASET_DIR": str(folder / "audioset"), "WORKSPACE": str(folder / "workspace")}
     variables = {**os.environ, "PATH": programs, "PYTHONPATH": str(ROOT), **places, "DATA_TYPE": "balanced_train"}
     script = str(ROOT / "scripts" / step)
@@ -76,6 +79,15 @@ def test_without_files_the_first_step_tells_how_it_is_called(tmp_path: Path):
     assert (done.returncode, done.stderr) == (2, "usage: scripts/0_inference.sh FILE...\n")
 
 
+@pytest.mark.parametrize(("code", "asked"), [(0, ["tag", "embed"]), (1, ["tag", "embed"]), (2, ["tag"])])
+def test_a_file_that_cannot_be_read_does_not_keep_the_others_from_being_embedded(tmp_path: Path, code, asked):
+    command = tmp_path / "panns-jax"
+    command.write_text(f"#!/bin/sh\necho $1\nexit {code}\n")
+    command.chmod(0o755)
+    done = run("0_inference.sh", tmp_path, "a.wav", "b.wav", commands=str(tmp_path))
+    assert (done.returncode, done.stdout.split()) == (code, asked)
+
+
 @pytest.mark.slow
 def test_packing_and_listing_make_the_published_workspace(prepared: Path):
     hdf5s = prepared / "workspace" / "hdf5s"
@@ -101,6 +113,22 @@ def test_started_again_they_do_what_is_missing_and_no_more(prepared: Path):
     renewed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert missing.exists()
     assert renewed == {"unbalanced_train_part01.h5", "full_train.h5"}
+
+
+@pytest.mark.slow
+def test_a_part_without_sounds_keeps_no_other_from_being_packed(folder: Path, tmp_path: Path):
+    shutil.copytree(folder / "audioset", tmp_path / "audioset")
+    shutil.rmtree(next((tmp_path / "audioset").rglob("unbalanced_train_segments_part00/")))
+    done = run("2_pack_waveforms_to_hdf5s.sh", tmp_path)
+    assert done.returncode == 0 and "none of its 2 clips can be read" in done.stderr
+    packed = tmp_path / "workspace" / "hdf5s" / "waveforms" / "unbalanced_train"
+    assert [path.name for path in packed.glob("*.h5")] == ["unbalanced_train_part01.h5"]
+
+
+@pytest.mark.slow
+def test_options_are_not_passed_over_where_files_are_there(prepared: Path):
+    done = run("2_pack_waveforms_to_hdf5s.sh", prepared, "--encoding", "flac")
+    assert done.returncode == 2 and "exists already, packed as int16; --force replaces it" in done.stderr
 
 
 def test_an_error_ends_a_step_with_the_commands_own_exit_code(folder: Path, tmp_path: Path):

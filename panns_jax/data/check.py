@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from panns_jax.data.check_folders import Folders
 from panns_jax.data.check_index import SeenIndex, look_at_index
 from panns_jax.data.check_waveforms import (
     Part,
@@ -24,7 +25,6 @@ from panns_jax.errors import InputError
 from panns_jax.execute import Outcome, available_workers, for_each
 from panns_jax.files import is_being_written, require_parent, written_aside
 
-_HDF5 = (".h5", ".hdf5")
 _INDEX_FOLDERS = ("indexes", "targets")  # the latter in 2019
 
 Item = TypeVar("Item")
@@ -61,9 +61,9 @@ class Check:
         print(f"{files} can be read{read}; {faults or 'no'} {'fault' if faults == 1 else 'faults'}")
         if self.json is not None:
             with written_aside(self.json) as aside:
-                aside.write_text(
-                    json.dumps(checked.to_json(), indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
-                )
+                told = json.dumps(checked.to_json(), indent=2, ensure_ascii=False, default=str) + "\n"
+                # What is no text of a file's name is escaped, as JSON does it.
+                aside.write_text(told, encoding="utf-8", errors="backslashreplace")
         return 1 if faults else 0
 
 
@@ -106,11 +106,13 @@ def check(workspace: Path, *, quick: bool = False, workers: int = 0) -> Checked:
     Raises:
       InputError: there is no workspace, or no HDF5 file in it.
     """
-    waveform_files = _hdf5_files(workspace / "hdf5s" / "waveforms")
-    index_files = [path for folder in _INDEX_FOLDERS for path in _hdf5_files(workspace / "hdf5s" / folder)]
-    if not waveform_files and not index_files:
+    folders = Folders()
+    waveform_files = folders.hdf5_files(workspace / "hdf5s" / "waveforms")
+    index_files = [path for folder in _INDEX_FOLDERS for path in folders.hdf5_files(workspace / "hdf5s" / folder)]
+    folders.hdf5_files(workspace, links=False)  # of the rest, what writers left is wanted alone
+    if not waveform_files and not index_files and not folders.findings:
         raise InputError(f"{workspace}: is no workspace: it has no HDF5 files in hdf5s/waveforms or hdf5s/indexes")
-    findings: list[Finding] = []
+    findings = list(folders.findings)
     waveforms: list[SeenWaveforms] = []
     indexes: list[SeenIndex] = []
     for outcome in _outcomes(_look, [*waveform_files, *index_files], workers, "looking at files", "files"):
@@ -125,7 +127,7 @@ def check(workspace: Path, *, quick: bool = False, workers: int = 0) -> Checked:
     if not quick:
         findings += _read_all(waveforms, workers)
     findings += _unlisted(waveforms, indexes)
-    findings += _left_over(workspace)
+    findings += _left_over(folders.parts)
     order = {path: number for number, path in enumerate([*waveform_files, *index_files])}
     findings.sort(key=lambda finding: (order.get(finding.path, len(order)), finding.is_note))
     return Checked(tuple(waveforms), tuple(indexes), tuple(findings))
@@ -139,10 +141,6 @@ def _look(path: Path) -> SeenWaveforms | SeenIndex | Finding:
 def _is_in_index_folder(path: Path) -> bool:
     folders = path.parts
     return folders[len(folders) - 1 - folders[::-1].index("hdf5s") + 1] in _INDEX_FOLDERS
-
-
-def _hdf5_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _HDF5 and path.name[0] != ".")
 
 
 def _read_all(files: Sequence[SeenWaveforms], workers: int) -> list[Finding]:
@@ -197,11 +195,10 @@ def _unlisted(waveforms: Sequence[SeenWaveforms], indexes: Sequence[SeenIndex]) 
     ]
 
 
-def _left_over(workspace: Path) -> list[Finding]:
+def _left_over(parts: Sequence[Path]) -> list[Finding]:
     """What writers that were killed left beside the files that they were at."""
-    parts = sorted(workspace.rglob(".*.part"))
     return [
         Finding(part, "left over", "is what is left of a file whose writer was killed", "remove it")
-        for part in parts
+        for part in sorted(parts)
         if part.is_file() and not is_being_written(part)
     ]

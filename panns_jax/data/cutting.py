@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Int16
 
 from panns_jax.data.obstacles import Obstacle, Reason
-from panns_jax.ffmpeg import require_ffmpeg
+from panns_jax.ffmpeg import complaint, opening, require_ffmpeg
 
 # Decoding begins this much earlier than the cut: after a jump, lossy formats need some frames to be exact again.
 _RUN_UP = 5.0  # seconds
 _WITHIN = 3600.0  # seconds; what takes longer hangs
-_NO_SOUND = ("matches no streams", "does not contain any stream", "Invalid data found", "moov atom not found")
+_NO_SOUND = (b"matches no streams", b"does not contain any stream", b"Invalid data found", b"moov atom not found")
 
 
 def cut(path: Path, start: float, end: float, sample_rate: int) -> Int16[np.ndarray, " samples"]:
@@ -31,9 +31,7 @@ def cut(path: Path, start: float, end: float, sample_rate: int) -> Int16[np.ndar
         f"atrim=start_sample={first}:end_sample={first + samples}",
     )
     command = [
-        *(require_ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error"),
-        # A list of addresses in the place of sound must not make ffmpeg ask for them.
-        *("-protocol_whitelist", "file,pipe", "-ss", str(jump), "-i", f"file:{path}"),
+        *(require_ffmpeg(), "-nostdin", "-v", "error", "-ss", str(jump), *opening(path)),
         *("-map", "0:a:0", "-af", ",".join(steps), "-ac", "1", "-ar", str(sample_rate), "-f", "s16le", "-"),
     ]
     try:
@@ -42,9 +40,8 @@ def cut(path: Path, start: float, end: float, sample_rate: int) -> Int16[np.ndar
         raise Obstacle(Reason.OTHER, f"ffmpeg did not end within {_WITHIN:g} s") from None
     waveform = np.frombuffer(done.stdout[: len(done.stdout) // 2 * 2], "<i2").astype(np.int16)
     if done.returncode and len(waveform) < samples:
-        told = done.stderr.decode(errors="replace").replace(f"file:{path}", "the file")
-        reason = Reason.NO_AUDIO if any(words in told for words in _NO_SOUND) else Reason.OTHER
-        raise Obstacle(reason, f"ffmpeg: {(told.strip().splitlines() or ['no output'])[0]}")
+        reason = Reason.NO_AUDIO if any(words in done.stderr for words in _NO_SOUND) else Reason.OTHER
+        raise Obstacle(reason, complaint(done.stderr) or f"ffmpeg ended with exit code {done.returncode}")
     if not len(waveform):
         raise Obstacle(Reason.NO_AUDIO, f"there is no sound at {start:g} s: it ends earlier")
     return waveform[:samples]

@@ -125,7 +125,7 @@ def download(
     from panns_jax.data.journal import Journal
     from panns_jax.data.metadata import read_segments
     from panns_jax.data.youtube import fetch_clip
-    from panns_jax.files import alone
+    from panns_jax.files import alone, make_folder
 
     if rate_limit is not None and engine == "ray" and workers is None:
         raise InputError("--rate-limit in a cluster is shared among its --workers: say how many")
@@ -134,7 +134,7 @@ def download(
     if not segments:
         raise InputError(f"{segments_csv}: holds no segments")
     out = Path(out).absolute()  # the nodes of a cluster have working folders of their own
-    _make_folder(out)
+    make_folder(out)
     with alone(out / ".lock", f"another process downloads into {out}"), _parts_folder(out) as parts:
         missing = _missing(segments, out)
         failed = {} if retry_failed else _failed_for_good(out)
@@ -215,13 +215,6 @@ def _manner(
         retries=retries,
         back_off=back_off,
     )
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be made: {error.strerror}") from error
 
 
 @contextlib.contextmanager

@@ -16,6 +16,9 @@ from panns_jax.files import require_file, written_aside
 if TYPE_CHECKING:
     import h5py
 
+SUFFIXES = (".h5", ".hdf5")
+"""What the names of HDF5 files end in, in small letters."""
+
 NAME_BYTES = 20
 """Width of `audio_name` in the published files; ours are wider only where a name needs it."""
 
@@ -46,7 +49,7 @@ def require_hdf5_name(out: Path) -> None:
     """
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; name a file in it")
-    if out.suffix.lower() not in (".h5", ".hdf5"):
+    if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"--out must end in .h5 or .hdf5, got {out.name!r}")
 
 

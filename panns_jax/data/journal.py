@@ -60,7 +60,7 @@ class Journal:
         if node is not None:
             entry["node"] = node
         try:
-            self._file.write((json.dumps(entry, ensure_ascii=False) + "\n").encode())
+            self._file.write((json.dumps(entry, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}") from error
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from panns_jax.data.hdf5 import SUFFIXES, require_hdf5_name, writing
 from panns_jax.data.packed import (
     LeftOut,
     PackReport,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from panns_jax.data.metadata import Segment
 
 _SHOWN = 10
-_HDF5 = (".h5", ".hdf5")
 # No sound is recorded at a higher one; soxr crashes at some that are (seen at 2 GHz with soxr 1.1).
 _HIGHEST_RATE = 384_000
 
@@ -163,8 +163,6 @@ def pack(
       InputError: an option is wrong, or the file cannot be written.
       NothingPackedError: the csv or the folder cannot be read, no clip at all could be, or another file is there.
     """
-    from panns_jax.data.hdf5 import require_hdf5_name, writing
-
     rows_format = _row_format(clip_seconds, sample_rate, encoding)
     out = Path(out)
     require_hdf5_name(out)
@@ -218,11 +216,11 @@ def _there_already(
     out: Path, rows_format: RowFormat, fingerprint: str, segments: Sequence["Segment"], paths: Sequence[Path]
 ) -> PackReport:
     try:
-        report = read_report(out, rows_format, fingerprint)
+        report = read_report(out, rows_format, fingerprint, segments)
     except InputError as error:
         raise NothingPackedError(f"{error}; --force replaces it") from error
     files = {segment.clip_id: path for segment, path in zip(segments, paths, strict=True)}
-    left_out = [files[clip.clip_id] for clip in report.left_out if clip.clip_id in files]
+    left_out = [files[clip.clip_id] for clip in report.left_out]
     return dataclasses.replace(report, new=count_new(out, left_out))
 
 
@@ -251,7 +249,7 @@ def _places(files: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     """Each csv, and the file that it is packed into."""
     if not files:
         raise InputError("--csv needs at least one file")
-    if out.suffix.lower() in _HDF5 and not out.is_dir():
+    if out.suffix.lower() in SUFFIXES and not out.is_dir():
         if len(files) > 1:
             raise InputError(f"--out {out} is one file, for {len(files)} csv; name a folder")
         return [(files[0], out)]

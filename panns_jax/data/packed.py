@@ -17,8 +17,12 @@ from panns_jax.files import written_aside
 if TYPE_CHECKING:
     import h5py
 
+    from panns_jax.data.metadata import Segment
+
 _FINGERPRINT = "segments_sha256"
 _CLIPPED = "clipped"
+# A reason names a file, whose name need not be text.
+_AS_CSV: Any = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def write_left_out(out: Path, left_out: Sequence[LeftOut]) -> None:
         if not left_out:
             path.unlink(missing_ok=True)
             return
-        with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        with written_aside(path) as aside, aside.open("w", **_AS_CSV) as file:
             writer = csv.writer(file)
             writer.writerow(["clip_id", "reason"])
             writer.writerows((clip.clip_id, clip.reason) for clip in left_out)
@@ -84,18 +88,25 @@ def note_report(file: "h5py.File", report: PackReport, fingerprint: str) -> None
     file.attrs[_CLIPPED] = np.int64(report.clipped)
 
 
-def read_report(out: Path, rows_format: RowFormat, fingerprint: str) -> PackReport:
+def read_report(out: Path, rows_format: RowFormat, fingerprint: str, segments: Sequence["Segment"]) -> PackReport:
     """The report of an earlier packing from the same csv, with the same options.
+
+    Args:
+      out: the file that was packed.
+      rows_format: of the rows, by the options.
+      fingerprint: of the csv.
+      segments: its clips.
 
     Raises:
       InputError: the file is damaged, or was packed otherwise.
     """
-    from panns_jax.data.hdf5 import reading
+    from panns_jax.data.hdf5 import column, reading
     from panns_jax.data.storage import count_rows
 
     with reading(out) as file:
         attributes = dict(file.attrs)
         rows = count_rows(file) if _FINGERPRINT in attributes else 0
+        packed = set(column(file, "audio_name", "S", 1)[:].tolist()) if rows else set()
     if not rows:
         raise InputError(f"--out {out} exists already, and does not tell what it was packed from")
     expected = {
@@ -108,7 +119,12 @@ def read_report(out: Path, rows_format: RowFormat, fingerprint: str) -> PackRepo
         if attributes.get(name) != value:
             raise InputError(f"--out {out} exists already, packed {otherwise}")
     clipped: Any = attributes[_CLIPPED]
-    return PackReport(rows, int(clipped), _read_left_out(out), before=True)
+    told = {clip.clip_id: clip for clip in _read_left_out(out)}
+    left_out = (segment.clip_id for segment in segments if segment.audio_name.encode() not in packed)
+    unknown = "it was left out earlier, and the list that told why is gone"
+    return PackReport(
+        rows, int(clipped), tuple(told.get(name) or LeftOut(name, unknown) for name in left_out), before=True
+    )
 
 
 def count_new(out: Path, files: Iterable[Path]) -> int:
@@ -129,7 +145,7 @@ def _read_left_out(out: Path) -> tuple[LeftOut, ...]:
     if not path.exists():
         return ()
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(**_AS_CSV) as file:
             return tuple(LeftOut(row["clip_id"], row["reason"]) for row in csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise InputError(f"{path}: cannot be read as the list of what was left out") from error

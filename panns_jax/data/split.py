@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from panns_jax.errors import InputError
-from panns_jax.files import written_aside
+from panns_jax.files import make_folder, written_aside
 
 PUBLISHED_ROWS = 50_000
 
@@ -65,7 +65,8 @@ def split(
         raise InputError(f"--rows-per-part must be 1 or more, not {rows_per_part}")
     if not read_segments(source):  # names the line that is wrong
         raise InputError(f"{source}: holds no segments")
-    lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    # Not by splitlines, which also ends lines at letters that a comment may hold.
+    lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     head = [line for line in lines if line.startswith("#")]
     rows = [line for line in lines if not line.startswith("#")]
     count = -(-len(rows) // rows_per_part)
@@ -74,7 +75,7 @@ def split(
     contents = [
         "\n".join([*head, *rows[number * rows_per_part : (number + 1) * rows_per_part], ""]) for number in range(count)
     ]
-    _make_folder(out)
+    make_folder(out)
     _require_no_others(source.stem, out, paths)
     changed = [(path, content) for path, content in zip(paths, contents, strict=True) if not _holds(path, content)]
     for path, _ in changed:
@@ -84,13 +85,6 @@ def split(
         with written_aside(path) as aside:
             aside.write_text(content, encoding="utf-8", newline="\n")
     return paths
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be made: {error.strerror}") from error
 
 
 def _require_no_others(stem: str, out: Path, paths: list[Path]) -> None:

@@ -2,8 +2,8 @@
 
 import contextlib
 import signal
-from collections.abc import Callable, Generator, Sequence
-from multiprocessing import connection, get_context
+from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -62,7 +62,8 @@ class _Worker:
         context = get_context("spawn")  # the only way that is safe with threads, and the same everywhere
         self.pipe, far_end = context.Pipe()
         self.process = context.Process(target=_serve, args=(far_end, function), daemon=True)
-        self.process.start()
+        with _interruptions_held_back():
+            self.process.start()
         far_end.close()  # held by the process alone, its end closes with it
         self.number: int | None = None
         """Place in the list of the item at work; None while idle."""
@@ -88,10 +89,26 @@ class _Worker:
         self.pipe.close()
 
 
+@contextlib.contextmanager
+def _interruptions_held_back() -> Iterator[None]:
+    """A process started here does not hear of Ctrl-C before it can ignore it; this one hears of it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # which, as it starts, lets signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
     """The life of a worker process: answers items until the other end of its pipe is closed."""
     # Ctrl-C reaches every process of the terminal; the one that commands ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # what it starts itself is to hear of it
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             pipe.send(answer(function, pipe.recv()))

@@ -40,8 +40,6 @@ class Tag(SoundFiles):
         if self.top < 1:
             raise InputError(f"--top must be at least 1, not {self.top}")
         predictor = self.load()
-        if reconfigure := getattr(sys.stdout, "reconfigure", None):
-            reconfigure(errors="backslashreplace")  # a file may have a name that the terminal cannot show
         writer = _writer(self.format, several=len(self.files) > 1)
         with hear_files(self.files, predictor, task="tagging") as hearing:
             for clip in hearing:

@@ -89,6 +89,41 @@ def test_a_quick_check_reads_no_waveforms(workspace, change, run_task):
     assert run_task("check", workspace, "--quick", "--workers", 0).returncode == 0
 
 
+def test_folders_behind_links_are_checked_each_once(workspace, tmp_path):
+    inside = workspace / "hdf5s" / "waveforms" / "unbalanced_train"
+    moved = inside.rename(tmp_path / "large disk")
+    inside.symlink_to(moved)
+    (moved / "around").symlink_to(inside.parent)
+    assert faults(check(workspace)) == []
+    (moved / ".other.h5.abc.part").write_bytes(b"half")
+    part = moved / "unbalanced_train_part00.h5"
+    part.write_bytes(part.read_bytes()[:100])
+    assert [kind for _, kind, _ in faults(check(workspace))] == ["unreadable", "unreadable file", "left over"]
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_fault(workspace, monkeypatch):
+    closed = workspace / "hdf5s" / "waveforms"
+
+    def scandir(path, scandir=os.scandir):
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    checked = check(workspace)
+    assert ("waveforms", "unreadable", 0) in faults(checked)
+    assert f"{closed}: cannot be looked into: Permission denied" in "\n".join(map(str, checked.findings))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems where names are text")
+def test_a_workspace_may_have_a_name_that_is_no_text(workspace, tmp_path, run_task):
+    moved = workspace.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    done = run_task("check", moved, "--workers", 0, "--json", tmp_path / "found.json")
+    assert done.returncode == 0 and R"caf\udce9/hdf5s" in done.stdout
+    written = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert written["waveforms"][0]["path"] == str(moved / "hdf5s" / "waveforms" / "balanced_train.h5")
+
+
 @pytest.mark.parametrize("folder", ["nowhere", ".", "empty"])
 def test_where_there_is_no_workspace_a_sentence_says_so(tmp_path, run_task, folder):
     (tmp_path / "empty" / "hdf5s" / "waveforms").mkdir(parents=True)

@@ -67,6 +67,10 @@ def test_variants_of_the_format_read_alike(segments_file, text):
         ('abc, 0, 10, ""', "the clip abc has no labels"),
         (", 0, 10, /m/09x0r", "'' is no clip id"),
         ("../abc, 0, 10, /m/09x0r", "'../abc' is no clip id"),
+        (R"a\bc, 0, 10, /m/09x0r", R"'a\\bc' is no clip id"),
+        ("a bc, 0, 10, /m/09x0r", "'a bc' is no clip id"),
+        ("a\u2003bc, 0, 10, /m/09x0r", R"'a\u2003bc' is no clip id"),
+        ("a\0bc, 0, 10, /m/09x0r", "is no clip id"),
         ('first, 0, 10, "/m/09x0r"', "the clip first is in line 2 already"),
     ],
 )

@@ -93,6 +93,18 @@ def test_what_is_left_out_is_listed_with_its_reason(corpus, tmp_path):
     assert "no finite numbers" in reasons["broken"] and "is a folder" in reasons["folder"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems where names are text")
+def test_sounds_may_lie_in_a_folder_whose_name_is_no_text(corpus, tmp_path, run_pack):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    corpus[1].rename(folder)
+    command = ("--csv", corpus[0], "--audios", folder, "--out", folder / "x.h5", "--clip-seconds", 1, "--workers", 0)
+    first, again = run_pack(*command), run_pack(*command)
+    assert (first.returncode, again.returncode) == (1, 1)
+    assert R"caf\udce9/Ymissing.wav: there is no such file" in first.stdout
+    assert again.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
+    assert os.fsencode(folder / "Ymissing.wav") in (folder / "x.h5.left_out.csv").read_bytes()
+
+
 def test_a_list_of_an_earlier_packing_does_not_outlive_it(corpus, tmp_path):
     segments, audios = corpus
     pack(segments, audios, tmp_path / "train.h5", clip_seconds=1.0)
@@ -304,6 +316,10 @@ def test_a_second_start_leaves_what_is_packed_and_tells_the_same(corpus, tmp_pat
     assert "x.h5 is there already, with 9 of 15 clips of 1 s" in again.stdout
     assert again.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
     assert (tmp_path / "x.h5").stat().st_ctime_ns == before  # neither written nor replaced
+    (tmp_path / "x.h5.left_out.csv").unlink()
+    without = run_pack(*command, "--workers", 0)
+    assert (without.returncode, without.stdout.splitlines()[0]) == (1, again.stdout.splitlines()[0])
+    assert "  broken: it was left out earlier, and the list that told why is gone" in without.stdout
 
 
 def test_a_second_start_tells_of_sounds_that_have_come_since(corpus, tmp_path, run_pack):

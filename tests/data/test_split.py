@@ -33,6 +33,14 @@ def test_parts_have_the_published_names_and_all_head_lines(csv, tmp_path, run_ta
     assert "into 3 of 3 rows at most" in done.stdout
 
 
+def test_a_letter_that_other_programs_end_lines_at_splits_no_comment(csv, tmp_path):
+    head = "# made by hand\u2028and not looked at\x0cagain"
+    csv.write_text("\n".join([head, *ROWS, ""]), encoding="utf-8")
+    parts = split(csv, tmp_path, rows_per_part=4)
+    assert [part.read_text(encoding="utf-8").split("\n")[0] for part in parts] == [head, head]
+    assert [len(read_segments(part)) for part in parts] == [4, 3]
+
+
 @pytest.mark.slow
 def test_a_part_has_50_000_rows_by_default(tmp_path):
     path = tmp_path / "large.csv"
