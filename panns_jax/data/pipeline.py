@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import threading
@@ -10,9 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 
-from panns_jax.data.buffers import Buffers, Filled, Places
+from panns_jax.data.buffers import Buffers, Filled, Places, Shape
 from panns_jax.data.sampling import Sampler
 from panns_jax.data.shared import Shared, can_share
 from panns_jax.data.sources import ClipSource
@@ -101,7 +102,7 @@ def training_batches(
       "audio_name" (rows,) str.
     """
     batches = _TrainingBatches(source, sampler, batch_rows, own)
-    return Batches(_placed(batches, workers) if workers > 0 and can_share() else batches, start=start, workers=workers)
+    return Batches(_placed(batches, workers), start=start, workers=workers)
 
 
 def evaluation_batches(source: ClipSource, *, batch_size: int, workers: int = 0, own: slice = _ALL) -> Batches:
@@ -117,7 +118,7 @@ def evaluation_batches(source: ClipSource, *, batch_size: int, workers: int = 0,
       Batches as `training_batches` gives, with "valid" (rows,) bool, False for what was filled up. All but "waveform"
       tell of the whole batch in any case, as the index has it.
     """
-    return Batches(_EvaluationBatches(source, batch_size, own), start=0, workers=workers)
+    return Batches(_placed(_EvaluationBatches(source, batch_size, own), workers), start=0, workers=workers)
 
 
 def to_float(waveform: "jax.Array | Shaped[np.ndarray, '...']") -> "jax.Array":
@@ -140,44 +141,20 @@ class _TrainingBatches:
         return _ENDLESS
 
     def __getitem__(self, index: SupportsIndex) -> Batch:
-        clips = self.clips(index.__index__())
-        return _batch(self.source, clips, self.buffers.empty((len(clips), self.source.samples), self.source.dtype))
+        return self.read(index.__index__(), self.buffers.empty(self.shape, self.source.dtype))
 
-    def clips(self, number: int) -> Int[np.ndarray, " rows"]:
-        """The clips of a batch, those of the own rows."""
+    @property
+    def shape(self) -> Shape:
+        """That of the waveforms of a batch."""
+        return len(range(self.batch_rows)[self.own]), self.source.samples
+
+    def read(self, number: int, out: Shaped[np.ndarray, "rows samples"]) -> Batch:
+        """A batch, its waveforms in `out`."""
         first = number * self.batch_rows
-        return self.sampler.batch(np.arange(first, first + self.batch_rows)[self.own])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _PlacedBatches:
-    """The same in a worker process, which fills places with the waveforms and hands over which: nothing is copied."""
-
-    batches: _TrainingBatches
-    places: Places
-    workers: int
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
-        number, source = index.__index__(), self.batches.source
-        clips = self.batches.clips(number)
-        filled = self.places.claim(number % self.workers, (len(clips), source.samples), source.dtype)
-        if filled is None:  # many batches are held at once; grain copies this one
-            return _batch(source, clips)
-        try:
-            batch = _batch(source, clips, self.places.array(filled))
-        except BaseException:
-            self.places.free(filled)
-            raise
-        return {**batch, "waveform": filled}
-
-
-def _placed(batches: _TrainingBatches, workers: int) -> _PlacedBatches:
-    rows = len(range(batches.batch_rows)[batches.own])
-    size = rows * batches.source.samples * batches.source.dtype.itemsize
-    return _PlacedBatches(batches, Places(groups=workers, in_each=_PLACES_PER_WORKER, size=size), workers)
+        clips = self.sampler.batch(np.arange(first, first + self.batch_rows)[self.own])
+        batch = self.source.batch(clips, out=out)
+        targets: Float[np.ndarray, "rows classes"] = batch["target"].astype(np.float32)
+        return {**batch, "target": targets}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,21 +162,30 @@ class _EvaluationBatches:
     source: ClipSource
     batch_size: int
     own: slice
+    buffers: Buffers = dataclasses.field(default_factory=Buffers)
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.batch_size)
 
     def __getitem__(self, index: SupportsIndex) -> Batch:
-        first = index.__index__() * self.batch_size
+        return self.read(index.__index__(), self.buffers.empty(self.shape, self.source.dtype))
+
+    @property
+    def shape(self) -> Shape:
+        """That of the waveforms of a batch."""
+        return len(range(self.batch_size)[self.own]), self.source.samples
+
+    def read(self, number: int, out: Shaped[np.ndarray, "rows samples"]) -> Batch:
+        """A batch, its waveforms in `out`."""
+        first = number * self.batch_size
         clips = np.arange(first, min(first + self.batch_size, len(self.source)))
         own = np.arange(first, first + self.batch_size)[self.own]
+        there = own[own < len(self.source)]
+        self.source.waveforms(there, out=out[: len(there)])
+        out[len(there) :] = 0
         batch = self.source.labels(clips) | {"valid": np.ones(len(clips), bool)}
         batch["target"] = batch["target"].astype(np.float32)
-        waveform = self.source.waveforms(own[own < len(self.source)])
-        return {
-            "waveform": _filled(waveform, len(own)),
-            **{name: _filled(rows, self.batch_size) for name, rows in batch.items()},
-        }
+        return {"waveform": out, **{name: _filled(rows, self.batch_size) for name, rows in batch.items()}}
 
 
 def _filled(rows: np.ndarray, count: int) -> np.ndarray:
@@ -207,17 +193,43 @@ def _filled(rows: np.ndarray, count: int) -> np.ndarray:
     return np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1)) if missing else rows
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _PlacedBatches:
+    """The same in a worker process, which fills places with the waveforms and hands over which: nothing is copied."""
+
+    batches: _TrainingBatches | _EvaluationBatches
+    places: Places
+    workers: int
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+        number = index.__index__()
+        filled = self.places.claim(number % self.workers, self.batches.shape, self.batches.source.dtype)
+        if filled is None:  # many batches are held at once; grain copies this one
+            return self.batches[number]
+        try:
+            batch = self.batches.read(number, self.places.array(filled))
+        except BaseException:
+            self.places.free(filled)
+            raise
+        return {**batch, "waveform": filled}
+
+
+def _placed(batches: _TrainingBatches | _EvaluationBatches, workers: int) -> "BatchList":
+    """By worker processes that hand over what they fill, where there are such processes and this system can."""
+    if workers < 1 or not can_share():
+        return batches
+    size = math.prod(batches.shape) * batches.source.dtype.itemsize
+    return _PlacedBatches(batches, Places(groups=workers, in_each=_PLACES_PER_WORKER, size=size), workers)
+
+
 def _close(held: list[Any]) -> None:
     held.pop().close()
 
 
 BatchList = _TrainingBatches | _PlacedBatches | _EvaluationBatches
-
-
-def _batch(source: ClipSource, clips: Int[np.ndarray, " rows"], out: np.ndarray | None = None) -> Batch:
-    batch = source.batch(clips, out=out)
-    targets: Float[np.ndarray, "rows classes"] = batch["target"].astype(np.float32)
-    return {**batch, "target": targets}
 
 
 def _dataset(batches: BatchList, start: int, workers: int) -> Any:

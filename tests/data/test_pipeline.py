@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from panns_jax.data.buffers import Places
 from panns_jax.data.index import list_clips
 from panns_jax.data.pipeline import evaluation_batches, to_float, training_batches
 from panns_jax.data.sampling import make_sampler
+from panns_jax.data.shared import can_share
 from panns_jax.data.sources import ClipSource
 from panns_jax.errors import InputError
 
@@ -86,6 +88,29 @@ def test_evaluation_passes_over_all_clips_once_in_order(source, batch_size, work
     assert not waveform[CLIPS:].any()
     names = np.concatenate([batch["audio_name"] for batch in taken])
     assert names[:CLIPS].tolist() == [clip["audio_name"] for clip in source]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_batches_that_are_held_are_not_written_over(source, workers):
+    with evaluation_batches(source, batch_size=2, workers=workers) as batches:
+        held = list(batches)
+        waveforms = np.concatenate([batch["waveform"] for batch in held])
+    np.testing.assert_array_equal(waveforms[:CLIPS], source.waveforms(np.arange(CLIPS)))
+    assert not waveforms[CLIPS:].any()
+
+
+@pytest.mark.skipif(not can_share(), reason="Linux alone can share memory that has no name")
+def test_worker_processes_copy_no_waveforms_of_either_kind(source, monkeypatch):
+    received = []
+    monkeypatch.setattr(
+        Places, "received", lambda places, filled, to=Places.received: received.append(filled) or to(places, filled)
+    )
+    sampler = make_sampler("none", source.index.targets, seed=3, batch_rows=8)
+    with training_batches(source, sampler, batch_rows=8, workers=1) as batches:
+        next(batches)
+    with evaluation_batches(source, batch_size=8, workers=1) as batches:
+        next(batches)
+    assert [filled.shape for filled in received] == [(8, source.samples)] * 2
 
 
 def test_processes_read_disjoint_rows_that_make_up_each_batch(source):
