@@ -49,7 +49,8 @@ def test_the_public_functions_take_what_they_are_documented_to_take():
     assert str(inspect.signature(panns_jax.create_model).replace(return_annotation=inspect.Signature.empty)) == (
         "(name: str, *, num_classes: int = 527, rngs: flax.nnx.rnglib.Rngs)"
     )
-    assert list(inspect.signature(panns_jax.load_model).parameters) == ["name", "checkpoint", "mirror", "precision"]
+    loads = list(inspect.signature(panns_jax.load_model).parameters)
+    assert loads == ["name", "checkpoint", "mirror", "precision", "weights"]
     assert list(inspect.signature(panns_jax.list_models).parameters) == ["ours"]
 
 
