@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from panns_jax.errors import InputError
 from panns_jax.files import require_parent
-from panns_jax.infer.files import Clip, SoundFiles, hear_files
+from panns_jax.infer.files import SoundFiles, hear_sounds
 
 if TYPE_CHECKING:
     import h5py
+
+    from panns_jax.infer.heard import Heard
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,17 +36,17 @@ class Embed(SoundFiles):
 
         require_hdf5_name(self.out)
         require_parent(self.out)
-        predictor = self.load()
-        width = predictor.config.embedding_dim
+        listener = self.load()
+        width = listener.config.embedding_dim
         if width is None:
-            raise InputError(f"{predictor.config.name} makes no embedding: choose a model with one, such as Cnn14")
-        with writing(self.out) as file, hear_files(self.files, predictor, task="embedding") as hearing:
-            file.attrs["model"] = predictor.config.name
-            file.attrs["sample_rate"] = predictor.config.sample_rate
-            file.attrs["checkpoint"] = self.checkpoint.name if self.checkpoint else require(predictor.config.name).file
+            raise InputError(f"{listener.config.name} makes no embedding: choose a model with one, such as Cnn14")
+        with writing(self.out) as file, hear_sounds(self.sources, listener, task="embedding") as hearing:
+            file.attrs["model"] = listener.config.name
+            file.attrs["sample_rate"] = listener.config.sample_rate
+            file.attrs["checkpoint"] = self.checkpoint.name if self.checkpoint else require(listener.config.name).file
             table = _Table(file, width)
-            for clip in hearing:
-                table.append(clip)
+            for sound in hearing:
+                table.append(sound.source.name, sound.excerpts[0].heard)
             return hearing.report()
 
 
@@ -59,9 +61,9 @@ class _Table:
         chunk = (max(1, 65536 // width), width)
         self._vectors = file.create_dataset("embedding", (0, width), "float32", maxshape=(None, width), chunks=chunk)
 
-    def append(self, clip: Clip) -> None:
+    def append(self, name: str, heard: "Heard") -> None:
         row = len(self._names)
         self._names.resize(row + 1, axis=0)
         self._vectors.resize(row + 1, axis=0)
-        self._names[row] = os.fsencode(clip.path)  # as bytes: a name need not be text
-        self._vectors[row] = clip.heard.embedding
+        self._names[row] = os.fsencode(name)  # as bytes: a name need not be text
+        self._vectors[row] = heard.embedding

@@ -1,10 +1,10 @@
 """What the commands that listen to sound files have in common: their options, and what becomes of files that fail."""
 
+import collections
 import contextlib
 import dataclasses
-import functools
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,8 +14,10 @@ from panns_jax.errors import InputError
 from panns_jax.files import require_file
 
 if TYPE_CHECKING:
-    from panns_jax.execute import Outcome
-    from panns_jax.infer.predict import Heard, Predictor
+    from panns_jax.infer.heard import Excerpt, Heard
+    from panns_jax.infer.listener import Listener, Sound, Waveform
+    from panns_jax.infer.sources import Source
+    from panns_jax.infer.windows import Windows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,14 @@ class SoundFiles:
     """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them, bf16 is
     bfloat16. Front end and head always compute in float32."""
 
-    def load(self) -> "Predictor":
+    @property
+    def sources(self) -> "list[Source]":
+        """The sounds of the options."""
+        from panns_jax.infer.sources import SoundFile
+
+        return [SoundFile(path) for path in self.files]
+
+    def load(self) -> "Listener":
         """The model of the options, once it is known that there is something to hear.
 
         Raises:
@@ -47,45 +56,51 @@ class SoundFiles:
             raise InputError("name at least one sound file")
         failures = [failure for path in self.files if (failure := _failure(path))]
         if len(failures) == len(self.files):
-            raise _nothing_heard(failures)
-        from panns_jax.infer.predict import load_predictor
+            raise nothing_heard(failures)
+        from panns_jax.infer.listener import load_listener
 
-        return load_predictor(self.model, self.checkpoint, self.mirror, self.precision)
+        return load_listener(self.model, self.checkpoint, self.mirror, self.precision)
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
-    """A sound file and what the model made of it; `duration` is in seconds."""
+class HeardSound:
+    """A sound, and what the model made of it.
 
-    path: Path
+    Attributes:
+      source: where it comes from.
+      duration: seconds.
+      excerpts: the whole, or one for each window; at least one.
+    """
+
+    source: "Source"
     duration: float
-    heard: "Heard"
+    excerpts: "Sequence[Excerpt]"
 
 
 class Hearing:
-    """The clips of `hear_files`, in order, and the files that failed so far."""
+    """The sounds of `hear_sounds`, in order, and those that failed so far."""
 
-    def __init__(self, outcomes: "Iterator[Outcome[Path, Clip]]") -> None:
+    def __init__(self, heard: "Iterator[HeardSound | InputError]") -> None:
         self.failures: list[str] = []
-        self._outcomes = outcomes
+        self._heard = heard
         self._done = 0
 
-    def __iter__(self) -> Iterator[Clip]:
-        for outcome in self._outcomes:
-            if outcome.result is None:
-                self.failures.append(str(outcome.failure))
+    def __iter__(self) -> "Iterator[HeardSound]":
+        for heard in self._heard:
+            if isinstance(heard, InputError):
+                self.failures.append(str(heard))
                 continue
             self._done += 1
-            yield outcome.result
+            yield heard
 
     def report(self) -> int:
-        """Names the files that failed on standard error, and gives the command's exit code.
+        """Names the sounds that failed on standard error, and gives the command's exit code.
 
         Raises:
-          InputError: every file failed.
+          InputError: every sound failed.
         """
         if self.failures and not self._done:
-            raise _nothing_heard(self.failures)
+            raise nothing_heard(self.failures)
         if not self.failures:
             return 0
         print(f"left out {len(self.failures)} of {self._done + len(self.failures)} files:", file=sys.stderr)
@@ -95,34 +110,119 @@ class Hearing:
 
 
 @contextlib.contextmanager
-def hear_files(files: Sequence[Path], predictor: "Predictor", *, task: str) -> Generator[Hearing]:
-    """Runs a model on one file after another, with a progress bar where there are several.
+def hear_sounds(
+    sources: "Sequence[Source]",
+    listener: "Listener",
+    *,
+    task: str,
+    windows: "Windows | None" = None,
+    taps: Collection[str] = (),
+) -> Generator[Hearing]:
+    """Runs a model on one sound after another, with a progress bar where there are several.
 
-    >>> with hear_files(paths, predictor, task="tagging") as hearing:
-    ...     for clip in hearing: ...
+    >>> with hear_sounds(sources, listener, task="tagging") as hearing:
+    ...     for sound in hearing: ...
     ...     exit_code = hearing.report()
 
     Args:
-      files: sound files; those that cannot be used are left out and remembered.
-      predictor: the model.
+      sources: the sounds; those that cannot be used are left out and remembered.
+      listener: the model.
       task: what the progress bar is headed with.
+      windows: the parts that are heard one by one; None for every sound as a whole.
+      taps: what of `Heard` is wanted beside clipwise and embedding.
     """
-    from panns_jax.execute import for_each
+    from panns_jax.progress import progress_bar
 
-    hear = functools.partial(_hear, predictor=predictor)
-    with for_each(hear, files, workers=0, task=task, unit="files") as outcomes:
-        yield Hearing(outcomes)
+    with progress_bar("files", shown=len(sources) > 1) as bar:
+        task_id = bar.add_task(task, total=len(sources), note="")
+
+        def shown() -> "Iterator[HeardSound | InputError]":
+            failures = 0
+            for heard in heard_sounds(sources, listener, windows=windows, taps=taps):
+                failures += isinstance(heard, InputError)
+                bar.update(task_id, advance=1, note=f"{failures} failed" if failures else "")
+                yield heard
+
+        yield Hearing(shown())
 
 
-def _hear(path: Path, predictor: "Predictor") -> Clip:
-    from panns_jax.audio import read_waveform
+def heard_sounds(
+    sources: "Iterable[Source]",
+    listener: "Listener",
+    *,
+    windows: "Windows | None" = None,
+    taps: Collection[str] = (),
+) -> "Iterator[HeardSound | InputError]":
+    """What a model makes of one sound after another, in their order, or why one cannot be used; no more of them is read
+    than is needed. Arguments as in `hear_sounds`."""
+    under_way: collections.deque[_Reading] = collections.deque()
 
-    waveform = read_waveform(path, predictor.config.sample_rate)
-    try:
-        heard = predictor.hear(waveform)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return Clip(path, len(waveform) / predictor.config.sample_rate, heard)
+    def parts() -> "Iterator[Sound]":
+        for source in sources:
+            under_way.append(_Reading(source, listener.config.sample_rate))
+            yield from under_way[-1].parts(windows)
+
+    for answer in listener.hear(parts(), taps=taps):
+        next(reading for reading in under_way if reading.unanswered).answers.append(answer)
+        while under_way and under_way[0].is_complete:
+            yield under_way.popleft().result()
+    yield from (reading.result() for reading in under_way)
+
+
+@dataclasses.dataclass
+class _Reading:
+    """A sound whose parts are on their way through the model."""
+
+    source: "Source"
+    sample_rate: int
+    spans: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    answers: "list[Heard | InputError]" = dataclasses.field(default_factory=list)
+    samples: int = 0
+    failure: InputError | None = None
+    is_read: bool = False
+
+    @property
+    def unanswered(self) -> bool:
+        return len(self.answers) < len(self.spans)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.is_read and not self.unanswered
+
+    def parts(self, windows: "Windows | None") -> "Iterator[Sound]":
+        """What the model is to hear, read while it is asked for."""
+        if windows is None:
+            self.spans.append((0, 0))
+            yield self._blocks()
+            self.spans[0] = (0, self.samples)
+        else:
+            with contextlib.suppress(InputError):  # which `_blocks` has remembered
+                for first, waveform in windows.cut(self._blocks(), self.sample_rate):
+                    self.spans.append((first, first + len(waveform)))
+                    yield waveform
+        self.is_read = True
+
+    def _blocks(self) -> "Iterator[Waveform]":
+        try:
+            for block in self.source.blocks(self.sample_rate):
+                self.samples += len(block)
+                yield block
+        except InputError as error:
+            self.failure = error
+            raise
+
+    def result(self) -> "HeardSound | InputError":
+        """What became of the sound."""
+        from panns_jax.infer.heard import Excerpt
+
+        if self.failure is not None:
+            return self.failure
+        excerpts = []
+        for (first, end), heard in zip(self.spans, self.answers, strict=True):
+            if isinstance(heard, InputError):
+                return InputError(f"{self.source.name}: {heard}")
+            excerpts.append(Excerpt(first / self.sample_rate, end / self.sample_rate, heard))
+        return HeardSound(self.source, self.samples / self.sample_rate, excerpts)
 
 
 def _failure(path: Path) -> str | None:
@@ -134,7 +234,8 @@ def _failure(path: Path) -> str | None:
     return None
 
 
-def _nothing_heard(failures: Sequence[str]) -> InputError:
+def nothing_heard(failures: Sequence[str]) -> InputError:
+    """The error where none of the sounds could be used."""
     if len(failures) == 1:
         return InputError(failures[0])
     return InputError("\n  ".join([f"none of the {len(failures)} files could be used:", *failures]))

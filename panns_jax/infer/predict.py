@@ -1,9 +1,7 @@
 """A model ready to hear one clip after another."""
 
 import collections
-import dataclasses
 import functools
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,11 +10,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from panns_jax.errors import InputError
+from panns_jax.infer.heard import Heard
 from panns_jax.infer.prepared import PreparedModel, prepare
-from panns_jax.models.config import ModelConfig, Output, Precision
+from panns_jax.models.config import ModelConfig, Output
 from panns_jax.models.model import Model
-
-DEFAULT_MODEL = "Cnn14"
 
 # What 32-bit integers reach when they are stored as floating point by mistake: wrong, but the published tool answers.
 # The power of samples beyond 1e16 overflows, and answers to that would mean nothing.
@@ -30,19 +27,6 @@ REPAYS = 600.0
 # Seconds of sound up to which a program of a prepared model is worth its memory: that of Cnn14 takes 8 MB per second,
 # a plain one 2.5 MB.
 LONGEST = 60.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Heard:
-    """What a model makes of one clip.
-
-    Attributes:
-      clipwise: probability of each class, in [0, 1].
-      embedding: the clip as a vector, or None where the model makes none.
-    """
-
-    clipwise: Float[np.ndarray, " classes"]
-    embedding: Float[np.ndarray, " embedding_dim"] | None
 
 
 class Predictor:
@@ -111,18 +95,3 @@ def prepared_where_faster(model: Model) -> PreparedModel | None:
         return prepare(model)
     except InputError:  # bfloat16, for which the processor has no instructions
         return None
-
-
-def load_predictor(
-    model: str | None, checkpoint: Path | None, mirror: str | None = None, precision: Precision = "float32"
-) -> Predictor:
-    """The model of the options `--model`, `--checkpoint`, `--mirror` and `--precision`; Cnn14 where none is named.
-
-    Raises:
-      InputError: as `load_model` does.
-    """
-    from panns_jax.pretrained.load import load_model
-
-    if model is None and checkpoint is None:
-        model = DEFAULT_MODEL
-    return Predictor(load_model(model, checkpoint, mirror=mirror, precision=precision))

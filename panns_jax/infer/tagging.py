@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 from panns_jax.errors import InputError
-from panns_jax.infer.files import Clip, SoundFiles, hear_files
+from panns_jax.infer.files import HeardSound, SoundFiles, hear_sounds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,11 +39,11 @@ class Tag(SoundFiles):
         """
         if self.top < 1:
             raise InputError(f"--top must be at least 1, not {self.top}")
-        predictor = self.load()
+        listener = self.load()
         writer = _writer(self.format, several=len(self.files) > 1)
-        with hear_files(self.files, predictor, task="tagging") as hearing:
-            for clip in hearing:
-                writer.add(clip, top_tags(clip.heard.clipwise, predictor.config.labels, self.top))
+        with hear_sounds(self.sources, listener, task="tagging") as hearing:
+            for sound in hearing:
+                writer.add(sound, top_tags(sound.excerpts[0].heard.clipwise, listener.config.labels, self.top))
         code = hearing.report()
         writer.end()
         return code
@@ -76,7 +76,7 @@ class _Writer(abc.ABC):
     """Prints clips in one of the formats."""
 
     @abc.abstractmethod
-    def add(self, clip: Clip, tags: list[Tagged]) -> None:
+    def add(self, sound: HeardSound, tags: list[Tagged]) -> None:
         """Prints a clip, or keeps it until the end."""
 
     def end(self) -> None:  # noqa: B027
@@ -90,10 +90,14 @@ class _Text(_Writer):
         self._headings = headings
         self._gap = ""
 
-    def add(self, clip: Clip, tags: list[Tagged]) -> None:
-        heading = [f"{self._gap}{clip.path}"] if self._headings else []
+    def add(self, sound: HeardSound, tags: list[Tagged]) -> None:
+        heading = [f"{self._gap}{sound.source.name}"] if self._headings else []
         lines = [f"{tag.label}: {tag.probability:.3f}" for tag in tags]
-        embedding = [] if clip.heard.embedding is None else [f"embedding: {clip.heard.embedding.shape}"]
+        embedding = (
+            []
+            if sound.excerpts[0].heard.embedding is None
+            else [f"embedding: {sound.excerpts[0].heard.embedding.shape}"]
+        )
         print("\n".join([*heading, *lines, *embedding]), flush=True)
         self._gap = "\n"
 
@@ -105,20 +109,20 @@ class _Csv(_Writer):
         self._rows = csv.writer(sys.stdout, lineterminator="\n")
         self._begun = False
 
-    def add(self, clip: Clip, tags: list[Tagged]) -> None:
+    def add(self, sound: HeardSound, tags: list[Tagged]) -> None:
         if not self._begun:
             self._rows.writerow(["file", "rank", "label", "id", "probability"])
             self._begun = True
         for rank, tag in enumerate(tags, start=1):
-            self._rows.writerow([clip.path, rank, tag.label, tag.id, tag.probability])
+            self._rows.writerow([sound.source.name, rank, tag.label, tag.id, tag.probability])
         sys.stdout.flush()
 
 
 class _JsonLines(_Writer):
     """One object per line."""
 
-    def add(self, clip: Clip, tags: list[Tagged]) -> None:
-        print(json.dumps(_record(clip, tags)), flush=True)
+    def add(self, sound: HeardSound, tags: list[Tagged]) -> None:
+        print(json.dumps(_record(sound, tags)), flush=True)
 
 
 class _Json(_Writer):
@@ -127,8 +131,8 @@ class _Json(_Writer):
     def __init__(self) -> None:
         self._records: list[dict[str, object]] = []
 
-    def add(self, clip: Clip, tags: list[Tagged]) -> None:
-        self._records.append(_record(clip, tags))
+    def add(self, sound: HeardSound, tags: list[Tagged]) -> None:
+        self._records.append(_record(sound, tags))
 
     def end(self) -> None:
         print(json.dumps(self._records, indent=2))
@@ -146,10 +150,10 @@ def _writer(format: Format, *, several: bool) -> _Writer:
             return _Csv()
 
 
-def _record(clip: Clip, tags: list[Tagged]) -> dict[str, object]:
+def _record(sound: HeardSound, tags: list[Tagged]) -> dict[str, object]:
     return {
-        "file": str(clip.path),
-        "duration": round(clip.duration, 6),
+        "file": sound.source.name,
+        "duration": round(sound.duration, 6),
         "tags": [dataclasses.asdict(tag) for tag in tags],
-        "embedding_dim": None if clip.heard.embedding is None else len(clip.heard.embedding),
+        "embedding_dim": None if sound.excerpts[0].heard.embedding is None else len(sound.excerpts[0].heard.embedding),
     }

@@ -15,7 +15,7 @@ import soundfile
 
 from panns_jax import cli, load_model
 from panns_jax.audio import read_waveform
-from panns_jax.infer.predict import Heard
+from panns_jax.infer.heard import Heard
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

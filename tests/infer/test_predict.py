@@ -11,7 +11,8 @@ import soundfile
 
 from panns_jax import InputError, load_model
 from panns_jax.infer import predict, prepared
-from panns_jax.infer.predict import Heard, Predictor
+from panns_jax.infer.heard import Heard
+from panns_jax.infer.predict import Predictor
 from panns_jax.infer.prepared import PreparedModel
 
 RATE = 32000
