@@ -5,12 +5,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from panns_jax.errors import InputError
 from panns_jax.files import is_folder, written_aside
 
-ENDINGS = {
+Format = Literal["text", "json", "jsonl", "csv", "parquet", "audacity", "raven"]
+
+ENDINGS: Mapping[Format, str] = {
     "text": ".txt",
     "json": ".json",
     "jsonl": ".jsonl",
@@ -20,6 +22,8 @@ ENDINGS = {
     "raven": ".selections.txt",
 }
 """What the names of files end in, by format."""
+
+_Format = TypeVar("_Format", bound=str)
 
 
 @runtime_checkable
@@ -61,7 +65,7 @@ def names_folder(out: str) -> bool:
     return out.endswith(tuple(filter(None, (os.sep, os.altsep)))) or is_folder(out)
 
 
-def format_by_ending(out: str, endings: Mapping[str, str] = ENDINGS) -> str:
+def format_by_ending(out: str, endings: Mapping[_Format, str]) -> _Format:
     """The format of a file, by the longest of the endings that its name has.
 
     Args:

@@ -32,8 +32,8 @@ def seconds(time: float) -> float:
     return round(time, 6)
 
 
-def shortest(score: "np.float32") -> float:
-    """The number of the fewest digits that reads back as the same float32."""
+def shortest(score: "np.floating") -> float:
+    """The number of the fewest digits that reads back as the same float32 (or whatever it is)."""
     return float(str(score))
 
 

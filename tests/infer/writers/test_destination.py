@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panns_jax.errors import InputError
-from panns_jax.infer.writers.destination import format_by_ending, names_folder, paths_below
+from panns_jax.infer.writers.destination import ENDINGS, format_by_ending, names_folder, paths_below
 
 OUT = Path("out")
 
@@ -59,12 +59,12 @@ def test_different_sounds_never_share_a_file(names: set[str]):
     ],
 )
 def test_the_ending_tells_the_format(name: str, format: str):
-    assert format_by_ending(name) == format
+    assert format_by_ending(name, ENDINGS) == format
 
 
 def test_an_ending_that_tells_no_format_is_refused_with_those_that_do():
     with pytest.raises(InputError, match=r"--out tags.xls: its ending tells no format; let it end in \.csv, \.json,"):
-        format_by_ending("tags.xls")
+        format_by_ending("tags.xls", ENDINGS)
 
 
 def test_a_folder_is_one_that_is_there_or_ends_as_one(tmp_path: Path):
