@@ -62,12 +62,12 @@ class Tag(SoundFiles):
     """text for people; json is one list, jsonl one line per file or window, csv and parquet have a row per class,
     audacity is a label track, raven a selection table."""
     out: Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """The file for what is heard in all sound files (.txt, .json, .jsonl, .csv, .parquet, .labels.txt for audacity,
-    .selections.txt for raven); or a folder, one that is there or with a / at its end, for a file for each, in the tree
-    that the sound files are in. What is there is replaced. By default, standard output."""
-    wide: bool = False
+    """A file for what is heard in all sound files (.txt, .json, .jsonl, .csv, .parquet, .labels.txt for audacity,
+    and .selections.txt for raven), or a folder, one that is there or with a / at its end, for a file for each, in the
+    tree that the sound files are in. What is there is replaced. By default, standard output."""
+    wide: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Tables (csv, parquet) with a row per file or window, and a column for each class."""
-    merge: bool = False
+    merge: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Makes one span of windows in a row that have the same class, with the highest of their probabilities as its
     score; in csv, parquet, json and jsonl: file, start, end, label, id, score."""
 
@@ -84,6 +84,11 @@ class Tag(SoundFiles):
         if format == "audacity" and len(sources) > 1 and not self._folder:
             raise InputError(
                 "an Audacity label track belongs to one recording: name a folder with --out, for a label track for each"
+            )
+        taken = next((name for names in self.classes for name in names if Path(name).exists()), None)
+        if not self.files and taken is not None:
+            raise InputError(
+                f"--classes takes all names after it, and {taken} is a file: name files before --classes, or after --"
             )
         listener = self.load()
         layout = Layout(
