@@ -1,6 +1,7 @@
 """`panns-jax tag`: what is heard in sound files, by name and probability."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +17,7 @@ from panns_jax.infer.writers.tables import require_parquet
 from panns_jax.infer.writers.tag_files import Layout, writing_tags
 
 if TYPE_CHECKING:
+    from panns_jax.labels import LabelSet
     from panns_jax.models.config import ModelConfig
 
 __all__ = ["Tag", "Tagged", "top_tags"]
@@ -85,11 +87,6 @@ class Tag(SoundFiles):
             raise InputError(
                 "an Audacity label track belongs to one recording: name a folder with --out, for a label track for each"
             )
-        taken = next((name for names in self.classes for name in names if Path(name).exists()), None)
-        if not self.files and taken is not None:
-            raise InputError(
-                f"--classes takes all names after it, and {taken} is a file: name files before --classes, or after --"
-            )
         listener = self.load()
         layout = Layout(
             format=format,
@@ -144,6 +141,11 @@ class Tag(SoundFiles):
 
     def _check(self, format: Format) -> None:
         """Refuses, before any work is done, options that cannot be used together, and files that cannot be written."""
+        taken = next((name for names in self.classes for name in names if Path(name).exists()), None)
+        if not self.files and taken is not None:
+            raise InputError(
+                f"--classes takes all names after it, and {taken} is a file: name files before --classes, or after --"
+            )
         if isinstance(self.top, int) and self.top < 1:
             raise InputError(f"--top must be at least 1, not {self.top}")
         if not 0 <= self.min_confidence <= 1:
@@ -173,10 +175,17 @@ class Tag(SoundFiles):
         top = DEFAULT_TOP if self.top is None and not wanted and not self.min_confidence else self.top
         return Choice(
             config.labels,
-            tuple(dict.fromkeys(map(config.labels.index, wanted))) if wanted else None,
+            _indices(config.labels, wanted) if wanted else None,
             top if isinstance(top, int) else None,
             self.min_confidence,
         )
+
+
+def _indices(labels: "LabelSet", wanted: Sequence[str]) -> tuple[int, ...]:
+    """The classes that are asked for, each once, in that order."""
+    if select := getattr(labels, "select", None):
+        return select(wanted)
+    return tuple(dict.fromkeys(map(labels.index, wanted)))
 
 
 def _frequencies(config: "ModelConfig") -> tuple[float, float]:
