@@ -128,7 +128,7 @@ def test_what_runs_models_needs_no_torch():
         sys.modules["torch"] = None
         import jax, numpy as np
         from flax import nnx
-        import panns_jax, panns_jax.infer.predict, panns_jax.infer.tagging, panns_jax.infer.embedding
+        import panns_jax, panns_jax.infer.listener, panns_jax.infer.tagging, panns_jax.infer.embedding
         import panns_jax.pretrained.load
 
         def heard(waveform):

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -39,6 +39,10 @@ class SoundFiles:
     """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them, bf16 is
     bfloat16. Front end and head always compute in float32."""
 
+    memory: Literal["fast", "low"] = "fast"
+    """Where there is much to hear on CPU: fast holds up to three times the weights of the model; low holds nothing
+    beside them, and takes longer."""
+
     @property
     def sources(self) -> "list[Source]":
         """The sounds of the options."""
@@ -59,7 +63,7 @@ class SoundFiles:
             raise nothing_heard(failures)
         from panns_jax.infer.listener import load_listener
 
-        return load_listener(self.model, self.checkpoint, self.mirror, self.precision)
+        return load_listener(self.model, self.checkpoint, self.mirror, self.precision, self.memory)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,25 +151,36 @@ def hear_sounds(
 
 
 def heard_sounds(
-    sources: "Iterable[Source]",
+    sources: "Sequence[Source]",
     listener: "Listener",
     *,
     windows: "Windows | None" = None,
     taps: Collection[str] = (),
-) -> "Iterator[HeardSound | InputError]":
-    """What a model makes of one sound after another, in their order, or why one cannot be used; no more of them is read
-    than is needed. Arguments as in `hear_sounds`."""
+    expected: float = 0.0,
+) -> "Generator[HeardSound | InputError]":
+    """What a model makes of one sound after another, in their order, or why one cannot be used.
+
+    Threads read ahead of what is heard. Arguments as in `hear_sounds`, and:
+
+    Args:
+      expected: seconds of sound in all, about, where that is known.
+    """
+    from panns_jax.execute import available_workers
+    from panns_jax.infer.reading import Reader
+
     under_way: collections.deque[_Reading] = collections.deque()
+    rate = listener.config.sample_rate
+    with contextlib.closing(Reader(sources, rate, threads=available_workers())) as reader:
 
-    def parts() -> "Iterator[Sound]":
-        for source in sources:
-            under_way.append(_Reading(source, listener.config.sample_rate))
-            yield from under_way[-1].parts(windows)
+        def parts() -> "Iterator[Sound]":
+            for source in sources:
+                under_way.append(_Reading(source, rate, reader.blocks()))
+                yield from under_way[-1].parts(windows)
 
-    for answer in listener.hear(parts(), taps=taps):
-        next(reading for reading in under_way if reading.unanswered).answers.append(answer)
-        while under_way and under_way[0].is_complete:
-            yield under_way.popleft().result()
+        for answer in listener.hear(parts(), taps=taps, expected=expected):
+            next(reading for reading in under_way if reading.unanswered).answers.append(answer)
+            while under_way and under_way[0].is_complete:
+                yield under_way.popleft().result()
     yield from (reading.result() for reading in under_way)
 
 
@@ -175,6 +190,7 @@ class _Reading:
 
     source: "Source"
     sample_rate: int
+    waveform: "Iterator[Waveform]"
     spans: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     answers: "list[Heard | InputError]" = dataclasses.field(default_factory=list)
     samples: int = 0
@@ -204,7 +220,7 @@ class _Reading:
 
     def _blocks(self) -> "Iterator[Waveform]":
         try:
-            for block in self.source.blocks(self.sample_rate):
+            for block in self.waveform:
                 self.samples += len(block)
                 yield block
         except InputError as error:

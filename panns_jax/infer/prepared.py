@@ -10,10 +10,11 @@ import jax
 from flax import nnx
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from panns_jax.errors import InputError
 from panns_jax.infer.folding import Affine, Path, layers_of, normalised_convolutions, put, shapes_of
+from panns_jax.infer.rows import Rows, Steps, steps
 from panns_jax.infer.transformed import TransformedWeights
 from panns_jax.kernels.choice import Choice, choose, gain
 from panns_jax.kernels.direct import Direct
@@ -44,12 +45,14 @@ class _Case:
       batch: number of clips.
       samples: of each.
       with_lengths: whether their lengths differ.
+      bin_size: samples of a bin, where clips lie in rows (`Clips`) and are not pooled over time; else 0.
       plan: number of the plan; a shape may get another one.
     """
 
     batch: Size
     samples: Size
     with_lengths: bool
+    bin_size: int = 0
     plan: int = 0
 
 
@@ -128,12 +131,20 @@ class PreparedModel:
         checked = checked_waveform(waveform)
         counts = None if lengths is None else sample_counts(lengths, checked)
         case = _Case(checked.shape[0], checked.shape[1], counts is not None)
+        named = (taps,) if isinstance(taps, str) else tuple(sorted(taps))
+        return self._call(case, checked, counts, named)
+
+    def steps(self, rows: Rows, names: Collection[str]) -> Steps:
+        """What the model makes of clips in rows before it pools over time, as `panns_jax.infer.rows.steps` does."""
+        case = _Case(*rows.waveform.shape, with_lengths=True, bin_size=rows.bin_size)
+        return self._call(case, rows.waveform, (rows.lengths, rows.starts), tuple(sorted(names)))
+
+    def _call(self, case: _Case, waveform: ArrayLike, lengths: Any, names: tuple[str, ...]) -> Any:
         with self._lock:
             case = self._planned(case)
             weights = self._weights.of(self._plans[case])
         arrays = [leaf for _, leaf in self._rest], weights, list(self._norms.values())
-        named = (taps,) if isinstance(taps, str) else tuple(sorted(taps))
-        return self._run(*arrays, checked, counts, case=case, taps=named)
+        return self._run(*arrays, waveform, lengths, case=case, taps=names)
 
     def _planned(self, case: "_Case") -> "_Case":
         """The case with a plan for it: another one where shapes that come in turns keep taking each other's room.
@@ -159,11 +170,11 @@ class PreparedModel:
         weights: list[tuple[tuple[Array, ...], Affine]],
         norms: list[Affine],
         waveform: Float[Array, "batch samples"],
-        lengths: Int[Array, " batch"] | None,
+        lengths: Any,
         *,
         case: _Case,
         taps: tuple[str, ...],
-    ) -> Output:
+    ) -> Output | Steps:
         leaves = [(path, leaf) for (path, _), leaf in zip(self._rest, rest, strict=True)]
         model: Model = nnx.merge(self._graph, nnx.from_flat_state([*leaves, *self._absent]))
         layers = dict(layers_of(model, Conv))
@@ -173,6 +184,8 @@ class PreparedModel:
             put(model, path, lambda x, norm=norm: x.each(norm))
         for (path, choice), (arrays, affine) in zip(self._plans[case].items(), weights, strict=True):
             put(model, path, _prepared(layers[path], choice, arrays, affine))
+        if case.bin_size:
+            return steps(model, Rows(waveform, *lengths, bin_size=case.bin_size), taps)
         return model(waveform, lengths=lengths, taps=taps)
 
 

@@ -118,6 +118,22 @@ class Output:
         return dataclasses.replace(self, **{name: None for name in _TAPS if name not in taps})
 
 
+class Local(NamedTuple):
+    """What a model makes of the time steps of clips, before it is pooled over time.
+
+    Attributes:
+      frames: what the body yields.
+      pooled: in decision-level models what `fc1` reads, else None; so the next two.
+      logits: log-odds of each class.
+      weights: of each class in the mean over time, not normalised; None where there are none.
+    """
+
+    frames: Clips
+    pooled: Clips | None = None
+    logits: Clips | None = None
+    weights: Clips | None = None
+
+
 _OUTPUTS = tuple(field.name for field in dataclasses.fields(Output))
 
 
@@ -185,6 +201,14 @@ class Head(Protocol):
         Returns:
           All that the head makes, taps too.
         """
+        ...
+
+    def local(self, layers: Any, x: Clips) -> Local:
+        """What of a call, in evaluation mode, is made of each step and its neighbours."""
+        ...
+
+    def classify(self, layers: Any, pooled: Float[Array, "batch channels"]) -> Output:
+        """What of a call, in evaluation mode, is made of the maximum + mean over time; not in decision-level heads."""
         ...
 
 

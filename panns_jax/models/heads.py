@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from panns_jax.models.clips import Clips, Window
-from panns_jax.models.config import Output
+from panns_jax.models.config import Local, Output
 from panns_jax.models.layers import BatchNorm, Conv, linear
 
 
@@ -41,15 +41,19 @@ class ClipHead:
         }
 
     def __call__(self, layers: Any, x: Clips, *, frames: int, rngs: nnx.Rngs | None) -> Output:
-        pooled = x.max() + x.mean()
+        output = self.classify(layers, x.max() + x.mean(), rngs)
+        return dataclasses.replace(output, frames=x.own())
+
+    def local(self, layers: Any, x: Clips) -> Local:
+        return Local(x)
+
+    def classify(self, layers: Any, pooled: Float[Array, "batch channels"], rngs: nnx.Rngs | None = None) -> Output:
         hidden = layers.head_dropout(pooled, rngs=rngs) if self.drops_pooled else pooled
         hidden = jax.nn.relu(layers.fc1(hidden))
         logits = layers.fc_audioset(hidden)
         # As published, dropout touches the reported embedding only; the classifier reads the whole of it.
         embedding = layers.head_dropout(hidden, rngs=rngs)
-        return Output(
-            clipwise=jax.nn.sigmoid(logits), embedding=embedding, logits=logits, pooled=pooled, frames=x.own()
-        )
+        return Output(clipwise=jax.nn.sigmoid(logits), embedding=embedding, logits=logits, pooled=pooled)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +102,17 @@ class DecisionHead:
             frames=x.own(),
         )
 
+    def local(self, layers: Any, x: Clips) -> Local:
+        pooled = _smoothed(x)
+        hidden = pooled.map(lambda values: self._hidden(layers, values, None))
+        if self.pooling == "attention":
+            attention, logits = layers.att_block.local(hidden)
+            return Local(x, pooled, logits, attention.map(jnp.exp))
+        return Local(x, pooled, hidden.map(layers.fc_audioset))
+
+    def classify(self, layers: Any, pooled: Float[Array, "batch channels"]) -> Output:
+        raise NotImplementedError("a decision-level head classifies every step")
+
     def _hidden(
         self, layers: Any, pooled: Float[Array, "batch steps channels"], rngs: nnx.Rngs | None
     ) -> Float[Array, "batch steps hidden_dim"]:
@@ -115,10 +130,14 @@ class AttentionPooling(nnx.Module):
 
     def __call__(self, x: Clips) -> tuple[Float[Array, "batch classes"], Clips]:
         """Probability of each class in each clip, and its log-odds in each step."""
-        attention, logits = self.att(x), self.cla(x)
-        weights = jax.nn.softmax(attention.map(lambda a: jnp.clip(a, -10, 10)).own(-jnp.inf), axis=1)
+        attention, logits = self.local(x)
+        weights = jax.nn.softmax(attention.own(-jnp.inf), axis=1)
         # Rounding lifts the sum just above 1, where the loss has no logarithm.
         return jnp.clip((weights * jax.nn.sigmoid(logits.values)).sum(axis=1), 0, 1), logits
+
+    def local(self, x: Clips) -> tuple[Clips, Clips]:
+        """Logarithm of each step's weight, but for what they all have in common, and log-odds, for each class."""
+        return self.att(x).map(lambda a: jnp.clip(a, -10, 10)), self.cla(x)
 
 
 def _smoothed(x: Clips) -> Clips:

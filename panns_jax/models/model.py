@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from panns_jax.frontend import log_mel, mixup
 from panns_jax.models.clips import Clips, Window
-from panns_jax.models.config import Features, ModelConfig, Output, Precision, require_precision
+from panns_jax.models.config import Features, Local, ModelConfig, Output, Precision, require_precision
 from panns_jax.models.layers import BatchNorm, Conv, DepthwiseConv, SpecAugment, pad_to
 
 
@@ -91,6 +91,13 @@ class Model(nnx.Module):
         steps = self.config.body(self, Features(waveform, logmel, blend, halves=halves), rngs=rngs)
         return steps.map(lambda x: x.astype(jnp.float32)) if halves else steps
 
+    def local(self, waveform: Clips) -> Local:
+        """Runs, in evaluation mode, all that is not pooled over time; clips may lie in rows.
+
+        `config.head` makes an answer of it, whatever the length of the clips, and whatever parts they came in.
+        """
+        return self.config.head.local(self, self.steps(waveform))
+
     def answer(self, waveform: Clips, steps: Clips, rngs: nnx.Rngs | None = None) -> Output:
         """Runs the head: the second half of a call."""
         frames = self.config.frontend.frames(waveform.values.shape[1])
@@ -145,7 +152,9 @@ class Model(nnx.Module):
         return Clips(pad_to(Clips(waveform, counts).own(), least), jnp.maximum(counts, least))
 
     def _logmel(self, waveform: Clips, blend: Float[Array, " pairs"] | None, rngs: nnx.Rngs | None) -> Clips:
-        features = log_mel(waveform.values, self.config.frontend, waveform.lengths)
+        # Clips in a row have their reflections on both sides already.
+        lengths = waveform.lengths if waveform.starts is None else None
+        features = log_mel(waveform.values, self.config.frontend, lengths)
         x = self.bn0(waveform.through(self._frames, features))
         if self.config.spec_augment is not None:
             x = self.spec_augmenter(x, rngs)

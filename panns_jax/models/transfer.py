@@ -6,12 +6,13 @@ from typing import Any
 import jax
 from flax import nnx
 from jax import lax
+from jaxtyping import Array, Float
 
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig
 from panns_jax.labels import LabelSet
 from panns_jax.models.clips import Clips
-from panns_jax.models.config import Features, ModelConfig, Output
+from panns_jax.models.config import Features, Local, ModelConfig, Output
 from panns_jax.models.layers import linear
 from panns_jax.models.model import Model
 
@@ -84,6 +85,15 @@ class TransferHead:
         below = base.config.head(base, x, frames=frames, rngs=rngs)
         if base.frozen:
             below = jax.tree.map(lax.stop_gradient, below)
+        return self._on_top(layers, below)
+
+    def local(self, layers: Any, x: Clips) -> Local:
+        return layers.base.config.head.local(layers.base, x)
+
+    def classify(self, layers: Any, pooled: Float[Array, "batch channels"]) -> Output:
+        return self._on_top(layers, layers.base.config.head.classify(layers.base, pooled))
+
+    def _on_top(self, layers: Any, below: Output) -> Output:
         logits = layers.fc_transfer(below.embedding)
         return dataclasses.replace(below, clipwise=jax.nn.softmax(logits), logits=logits)
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from panns_jax.errors import InputError
@@ -124,5 +125,11 @@ def side_by_side(x: Clips, y: Clips) -> Clips:
     """The channels of both. One of them can be a step longer, where the published models fail: it is cut."""
     steps = min(x.values.shape[1], y.values.shape[1])
     values = jnp.concatenate([x.values[:, :steps], y.values[:, :steps]], axis=-1)
-    lengths = None if x.lengths is None or y.lengths is None else jnp.minimum(x.lengths, y.lengths)
-    return Clips(values, lengths, x.view.beside(y.view))
+    lengths = _shorter(x.lengths, y.lengths)
+    return dataclasses.replace(x, held=values, lengths=lengths, view=x.view.beside(y.view))
+
+
+def _shorter(x: Any, y: Any) -> Any:
+    if x is None or y is None:
+        return None
+    return np.minimum(x, y) if isinstance(x, np.ndarray) else jnp.minimum(x, y)

@@ -153,16 +153,21 @@ class Evaluate:
             return model, evaluate(predict, batches, clips=len(source), advance=advance)
 
 
+# Seconds of sound up to which a program of a prepared model is worth its memory: that of Cnn14 takes 8 MB per second,
+# a plain one 2.5 MB.
+_LONGEST = 60.0
+
+
 def fastest_predictor(model: "Model", source: "ClipSource", batch_size: int) -> Predict:
     """The forward pass for all clips of a source: of the prepared model where there are enough for that to repay."""
-    from panns_jax.infer.predict import LONGEST, REPAYS, prepared_where_faster
+    from panns_jax.infer.programs import REPAYS, prepared_where_faster
 
     seconds = source.samples / source.sample_rate
     often = seconds * len(source) >= REPAYS
-    prepared = prepared_where_faster(model) if often and seconds <= LONGEST else None
+    prepared = prepared_where_faster(model) if often and seconds <= _LONGEST else None
     if prepared is None:
         return predictor(model)
-    rows = max(n for n in range(1, int(LONGEST / seconds) + 1) if batch_size % n == 0)
+    rows = max(n for n in range(1, int(_LONGEST / seconds) + 1) if batch_size % n == 0)
     return prepared_predictor(prepared, rows)
 
 

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panns_jax import load_model
-from panns_jax.infer import predict
+from panns_jax.infer import programs
+from panns_jax.infer.rows import Rows
 from panns_jax.infer.tagging import top_tags
 from panns_jax.labels import audioset, numbered
 
@@ -180,18 +181,18 @@ def test_a_clip_too_long_for_the_memory_is_left_out(
 ):
     long = tmp_path / "long.wav"
     soundfile.write(long, recipe.waveform(1, 48000, 32000, 1)[0], 32000)
-    run = predict._run
+    run = programs._steps
 
-    def run_in_little_memory(graph: Any, state: Any, waveform: np.ndarray) -> Any:
-        if waveform.shape[1] > 40000:
+    def run_in_little_memory(graph: Any, state: Any, rows: Rows, names: tuple[str, ...]) -> Any:
+        if rows.waveform.shape[1] > 40000:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nMore of it.")
-        return run(graph, state, waveform)
+        return run(graph, state, rows, names)
 
-    monkeypatch.setattr(predict, "_run", run_in_little_memory)
+    monkeypatch.setattr(programs, "_steps", run_in_little_memory)
     done = main("tag", long, sound, "--checkpoint", checkpoint)
     assert done.returncode == 1
     assert done.stdout.splitlines()[0] == str(sound)
-    told = "1.5 s of sound could not be heard, as where memory is short; cut it (RESOURCE_EXHAUSTED: Out of memory"
+    told = "1.5 s of sound could not be heard, as where memory is short (RESOURCE_EXHAUSTED: Out of memory"
     assert f"  {long}: {told}" in done.stderr and "More of it" not in done.stderr
 
 

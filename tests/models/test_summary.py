@@ -47,14 +47,20 @@ def test_the_receptive_field_and_the_step_are_those_of_an_infinity_on_its_way(na
     seen = np.isinf(body(Clips(jnp.asarray(waveform))).values).all(axis=-1)
     # Over as many places as one step is long, far from the ends, each place of the receptive field is seen once.
     assert seen.sum() == view.receptive_field
+    row, step = np.nonzero(seen)
+    from_its_place = places[row] - step * view.step
+    assert (from_its_place.min(), from_its_place.max()) == (-view.before, view.after - 1)
     if mels:
         window, hop = config.frontend.window_size, config.frontend.hop_size
-        view = View(window + (view.receptive_field - 1) * hop, view.step * hop)
+        before = view.before * hop + window // 2
+        view = View(before, window + (view.receptive_field - 1) * hop - before, view.step * hop)
     assert summary(config, 1).view == view
 
 
 def test_a_view_grows_by_what_a_window_adds():
-    assert View().through(Window(11, stride=5)).through(Window(3, dilation=2)) == View(11 + 2 * 2 * 5, 5)
+    assert View().through(Window(11, stride=5)).through(Window(3, dilation=2)) == View(0, 11 + 2 * 2 * 5, 5)
+    padded = View().through(Window(11, stride=5, padding=5)).through(Window(3, padding=2, dilation=2))
+    assert padded == View(5 + 2 * 5, 11 + 2 * 2 * 5 - 15, 5)
 
 
 def test_outputs_are_described_without_weights_or_memory():

@@ -22,7 +22,7 @@ from panns_jax.cli import main
 from panns_jax.data.index import read_index
 from panns_jax.data.sources import ClipSource
 from panns_jax.errors import InputError
-from panns_jax.infer import predict
+from panns_jax.infer import programs
 from panns_jax.infer.prepared import PreparedModel, prepare
 from panns_jax.labels import numbered
 from panns_jax.models.config import ModelConfig, Output
@@ -30,6 +30,7 @@ from panns_jax.models.model import Model
 from panns_jax.models.registry import model_config
 from panns_jax.pretrained.load import load_model
 from panns_jax.pretrained.training import find_checkpoint, read_training_checkpoint
+from panns_jax.train import evaluation
 from panns_jax.train.checkpoints import Checkpoints
 from panns_jax.train.evaluation import predictor, prepared_predictor
 from panns_jax.train.metrics import score
@@ -293,20 +294,20 @@ def test_many_clips_are_scored_by_the_prepared_model_which_says_the_same(
     plain = json.loads(evaluated(capsys, *given))
     assert by_prepared == []  # 21 clips of half a second would not repay
 
-    monkeypatch.setattr(predict, "REPAYS", 10.5)
-    monkeypatch.setattr(predict, "LONGEST", 3.4)  # six clips at a time, of which a batch holds no whole number
+    monkeypatch.setattr(programs, "REPAYS", 10.5)
+    monkeypatch.setattr(evaluation, "_LONGEST", 3.4)  # six clips at a time, of which a batch holds no whole number
     told = json.loads(evaluated(capsys, *given))
     assert by_prepared == [(4, 4000)] * 6
     assert told["mAP"] == pytest.approx(plain["mAP"], abs=1e-6)
     assert told["mAUC"] == pytest.approx(plain["mAUC"], abs=1e-6)
 
     by_prepared.clear()
-    monkeypatch.setattr(predict, "REPAYS", 10.6)
+    monkeypatch.setattr(programs, "REPAYS", 10.6)
     evaluated(capsys, *given)
-    monkeypatch.setattr(predict, "REPAYS", 0.0)
-    monkeypatch.setattr(predict, "LONGEST", 0.4)  # one clip alone would take too much memory
+    monkeypatch.setattr(programs, "REPAYS", 0.0)
+    monkeypatch.setattr(evaluation, "_LONGEST", 0.4)  # one clip alone would take too much memory
     evaluated(capsys, *given)
-    monkeypatch.setattr(predict, "LONGEST", 60.0)
+    monkeypatch.setattr(evaluation, "_LONGEST", 60.0)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     evaluated(capsys, *given)
     assert by_prepared == []
@@ -322,7 +323,7 @@ def test_a_prepared_model_predicts_what_the_model_does_from_whole_numbers_too(co
 
 
 def test_evaluations_during_training_prepare_nothing(tmp_path, make_workspace, train_here, by_prepared, monkeypatch):
-    monkeypatch.setattr(predict, "REPAYS", 0.0)
+    monkeypatch.setattr(programs, "REPAYS", 0.0)
     told = train_here(make_workspace(tmp_path), "--early-stop", "1", "--evaluate-every", "1")
     assert "iteration 1: bal_mAP" in told
     assert by_prepared == []  # the weights change each time
