@@ -162,14 +162,22 @@ def test_files_that_fail_are_named_at_the_end_and_the_others_done(
     soundfile.write(loud, np.full(8000, 1e30), 32000, subtype="DOUBLE")
     missing = tmp_path / "missing.wav"
     overlong = tmp_path / ("x" * 300)
-    done = main("tag", missing, sound, noise, tmp_path, sound, empty, loud, overlong, "--checkpoint", checkpoint)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    done = main("tag", missing, sound, noise, folder, sound, empty, loud, overlong, "--checkpoint", checkpoint)
     assert done.returncode == 1
     assert done.stdout.count("embedding: (128,)") == 2
     assert "Traceback" not in done.stderr
     bar, told = done.stderr.split("left out 6 of 8 files:\n")
     assert "8/8" in bar and "6 failed" in bar
-    reasons = ("there is no such file", "cannot be read as sound", "is a folder", "holds no samples", "reach 1e+30")
-    named = {**dict(zip((missing, noise, tmp_path, empty, loud), reasons, strict=True)), overlong: "name too long"}
+    reasons = (
+        "there is no such file",
+        "cannot be read as sound",
+        "no sound file is in the folder",
+        "holds no samples",
+        "reach 1e+30",
+    )
+    named = {**dict(zip((missing, noise, folder, empty, loud), reasons, strict=True)), overlong: "name too long"}
     for line, (path, reason) in zip(told.splitlines(), named.items(), strict=True):
         assert line.startswith(f"  {path}: ")
         assert reason in line
