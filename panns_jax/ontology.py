@@ -95,18 +95,22 @@ class Ontology:
     def roll_up(self, labels: LabelSet) -> "RollUp":
         """Scores of the nodes that have classes at or below them, from the scores of the classes.
 
+        Classes that are not in the ontology follow, as they are.
+
         Raises:
           InputError: no class of the label set is in the ontology.
         """
         own = self._classes_of(labels)
-        members = [(node, classes) for node in range(len(self.ids)) if (classes := self._at_or_below(node, own))]
-        if not members:
+        if not own:
             raise InputError(f"no class of {labels.task} is in the ontology, neither by id nor by name")
-        nodes = [node for node, _ in members]
-        counts = collections.Counter(self.names[node] for node in nodes)
-        names = (f"{self.names[n]} ({self.ids[n]})" if counts[self.names[n]] > 1 else self.names[n] for n in nodes)
-        rolled_up = LabelSet(f"{labels.task}, rolled up", tuple(self.ids[node] for node in nodes), tuple(names))
-        return RollUp(rolled_up, tuple(classes for _, classes in members))
+        nodes = [(node, classes) for node in range(len(self.ids)) if (classes := self._at_or_below(node, own))]
+        others = sorted(set(range(len(labels))) - {index for classes in own.values() for index in classes})
+        ids = [*(self.ids[node] for node, _ in nodes), *(labels.ids[index] for index in others)]
+        names = [*(self.names[node] for node, _ in nodes), *(labels.names[index] for index in others)]
+        counts = collections.Counter(names)
+        names = [f"{name} ({own_id})" if counts[name] > 1 else name for own_id, name in zip(ids, names, strict=True)]
+        members = (*(classes for _, classes in nodes), *((index,) for index in others))
+        return RollUp(LabelSet(f"{labels.task}, rolled up", tuple(ids), tuple(names)), members)
 
     def _at_or_below(self, node: int, classes_of: dict[int, list[int]]) -> tuple[int, ...]:
         return tuple(sorted({index for other in self.below(node) for index in classes_of.get(other, ())}))
