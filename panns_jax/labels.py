@@ -178,13 +178,16 @@ def plain(name: str) -> str:
 
 def did_you_mean(text: str, names: Sequence[str]) -> str:
     """The end of a sentence that says which names are nearest to what was typed; empty where none is near."""
-    by_key = {plain(name): name for name in reversed(names)}
+    by_key: dict[str, str] = {}
+    for name in names:
+        for part in (name, *name.split(",")):
+            by_key.setdefault(plain(part), name)
     key = plain(text)
     words = set(key.split())
-    # Names that have its words, and then those that look like it.
-    near = [other for other in reversed(by_key) if words and words <= set(other.split())]
+    # Names that have its words, and then those that look like it, or of which a part does.
+    near = [other for other in by_key if words and words <= set(other.split())]
     near += difflib.get_close_matches(key, by_key, n=3, cutoff=0.6)
-    chosen = [repr(by_key[other]) for other in list(dict.fromkeys(near))[:3]]
+    chosen = [repr(name) for name in dict.fromkeys(by_key[other] for other in near)][:3]
     return f"; did you mean {' or '.join(chosen)}?" if chosen else ""
 
 

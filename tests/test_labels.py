@@ -108,6 +108,7 @@ def test_every_class_of_audioset_is_selected_by_name_id_index_and_all_in_one_str
         ("Speech, Musik", r"'Musik' is no class of audioset; did you mean 'Music'"),
         ("inside", r"'inside' is no class of audioset alone; did you mean 'Inside, small room' or 'Inside, large"),
         ("truck siren", r"did you mean 'Fire engine, fire truck \(siren\)'"),
+        ("kid speeking", r"did you mean 'Child speech, kid speaking'"),
         ("acoustic", r"'acoustic' is no class of audioset; did you mean 'Acoustic guitar'"),
         ("527", r"'527' is no class of audioset$"),
         ("-1", r"'-1' is no class of audioset$"),
