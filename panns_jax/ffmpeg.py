@@ -98,12 +98,8 @@ def complaint(said: bytes) -> str | None:
 
 
 @contextlib.contextmanager
-def decoding(path: Path, *, seconds: float | None = None) -> Iterator[Decoding]:
-    """Decodes the first sound track of a file, at its own rate and with its own channels.
-
-    Args:
-      path: any file.
-      seconds: where given, little more than that is decoded.
+def decoding(path: Path) -> Iterator[Decoding]:
+    """Decodes the first sound track of a file, at its own rate and with its own channels, while it is read.
 
     Raises:
       InputError: there is no ffmpeg, or it finds no sound in the file; the message is a part of a sentence.
@@ -111,8 +107,7 @@ def decoding(path: Path, *, seconds: float | None = None) -> Iterator[Decoding]:
     program = find_ffmpeg()
     if program is None:
         raise InputError('ffmpeg, which may read it, is not installed (pip install "panns_jax[ffmpeg]")')
-    length = [] if seconds is None else ["-t", f"{seconds:f}"]
-    output = ["-map", "0:a:0", *length, "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+    output = ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     command = [program, "-nostdin", "-v", "error", "-threads", "1", *opening(path), *output]
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints)

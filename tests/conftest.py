@@ -41,6 +41,8 @@ jaxtyping.install_import_hook(
         "panns_jax.infer",
         "panns_jax.kernels",
         "panns_jax.models",
+        "panns_jax.ontology",
+        "panns_jax.streams",
         "panns_jax.train",
     ],
     "typecheck.check",

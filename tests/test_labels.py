@@ -62,3 +62,71 @@ def test_a_label_set_with_faults_is_refused():
 
 def test_unnamed_classes_are_numbered():
     assert list(numbered(3)) == ["class 0", "class 1", "class 2"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (["Speech"], ["Speech"]),
+        (["/m/09x0r", "MUSIC"], ["Speech", "Music"]),
+        (["137"], ["Music"]),
+        (["Music", "Speech", "music"], ["Music", "Speech"]),
+        (["Child speech, kid speaking"], ["Child speech, kid speaking"]),
+        (["child speech kid-speaking"], ["Child speech, kid speaking"]),
+        (["kid speaking"], ["Child speech, kid speaking"]),
+        (["hi hat"], ["Hi-hat"]),
+        (["childrens playing"], None),
+        (["Speech,Music"], ["Speech", "Music"]),
+        (["Music, Child speech, kid speaking,Dog"], ["Music", "Child speech, kid speaking", "Dog"]),
+        (["Dog; Inside, small room;Cat"], ["Dog", "Inside, small room", "Cat"]),
+        (["Motor vehicle road"], ["Motor vehicle (road)"]),
+        ([" speech , "], ["Speech"]),
+        ([], []),
+    ],
+)
+def test_classes_are_selected_by_what_people_type(wanted, expected):
+    if expected is None:
+        with pytest.raises(InputError):
+            audioset().select(wanted)
+        return
+    assert [audioset()[index] for index in audioset().select(wanted)] == expected
+
+
+def test_every_class_of_audioset_is_selected_by_name_id_index_and_all_in_one_string():
+    labels = audioset()
+    for index, (label_id, name) in enumerate(zip(labels.ids, labels.names, strict=True)):
+        assert labels.select([name]) == labels.select([label_id]) == labels.select([str(index)]) == (index,)
+        assert labels.select([name.upper().replace(",", "").replace("-", " ")]) == (index,)
+    assert labels.select([",".join(labels.names)]) == tuple(range(527))
+    assert labels.select(["; ".join(labels.ids)]) == tuple(range(527))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("Musik", r"'Musik' is no class of audioset; did you mean 'Music'"),
+        ("Speech, Musik", r"'Musik' is no class of audioset; did you mean 'Music'"),
+        ("inside", r"'inside' is no class of audioset alone; did you mean 'Inside, small room' or 'Inside, large"),
+        ("truck siren", r"did you mean 'Fire engine, fire truck \(siren\)'"),
+        ("kid speeking", r"did you mean 'Child speech, kid speaking'"),
+        ("acoustic", r"'acoustic' is no class of audioset; did you mean 'Acoustic guitar'"),
+        ("527", r"'527' is no class of audioset$"),
+        ("-1", r"'-1' is no class of audioset$"),
+        ("", r"no class is named in ''"),
+        (" , ", r"no class is named in ' , '"),
+        ("qqqqqqqq", r"'qqqqqqqq' is no class of audioset$"),
+    ],
+)
+def test_what_is_no_class_is_refused_with_the_nearest_ones(wanted, message):
+    with pytest.raises(InputError, match=message):
+        audioset().select([wanted])
+
+
+def test_label_sets_of_other_tasks_are_selected_from_alike():
+    labels = LabelSet("own", ("a", "b", "c", "d"), ("a-b", "a b", "7", "x; y"))
+    assert labels.select(["A B", "a-b"]) == (1, 0)
+    with pytest.raises(InputError, match=r"'\(a/b\)' is no class of own alone; did you mean 'a-b' or 'a b'"):
+        labels.select(["(a/b)"])
+    assert labels.select(["7", "1"]) == (2, 1)  # a name goes before an index
+    assert labels.select(["x; y"]) == (3,)
+    assert numbered(12).select(["class 3", "11"]) == (3, 11)

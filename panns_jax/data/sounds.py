@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int16
 
+from panns_jax.audio import SOUND_EXTENSIONS, read_waveform
 from panns_jax.errors import InputError
 
 if TYPE_CHECKING:
     from panns_jax.data.metadata import Segment
-
-# In the order of preference, where a clip is there in several formats: first what libsndfile reads, then what takes
-# ffmpeg.
-_EXTENSIONS = (
-    *(".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".caf", ".w64", ".rf64", ".au"),
-    *(".m4a", ".mp4", ".webm", ".mkv", ".mka", ".mov", ".aac", ".wma", ".oga", ".m4v", ".avi", ".flv", ".3gp", ".ts"),
-    *(".mpg", ".mpeg", ".mp2", ".wmv", ".ac3", ".amr", ".ape", ".wv", ".tta"),
-)
 
 
 def sound_files(folder: Path, segments: Sequence["Segment"]) -> list[Path]:
@@ -28,7 +21,8 @@ def sound_files(folder: Path, segments: Sequence["Segment"]) -> list[Path]:
     Raises:
       InputError: the folder is missing or cannot be looked into.
     """
-    preference = {extension: rank for rank, extension in enumerate(_EXTENSIONS)}
+    # In this order, where a clip is there in several formats.
+    preference = {extension: rank for rank, extension in enumerate(SOUND_EXTENSIONS)}
     best: dict[str, tuple[int, str]] = {}
     wanted = {f"Y{segment.clip_id}" for segment in segments}
     try:
@@ -52,8 +46,6 @@ def read_row(path: Path, sample_rate: int, samples: int) -> tuple[Int16[np.ndarr
     Raises:
       InputError: the file cannot be read as sound.
     """
-    from panns_jax.audio import read_waveform
-
     waveform = read_waveform(path, sample_rate, seconds=samples / sample_rate)[:samples]
     row = np.zeros(samples, np.int16)
     row[: len(waveform)] = to_int16(waveform)

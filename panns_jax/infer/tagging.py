@@ -1,7 +1,7 @@
 """`panns-jax tag`: what is heard in sound files, by name and probability."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,12 +9,13 @@ import tyro
 
 from panns_jax.errors import InputError
 from panns_jax.files import is_folder, make_folder, require_parent
-from panns_jax.infer.files import SoundFiles, hear_sounds
+from panns_jax.infer.files import HeardSound, SoundFiles, hear_sounds
 from panns_jax.infer.tags import Choice, Only, Tagged, top_tags
 from panns_jax.infer.windows import Windows
 from panns_jax.infer.writers.destination import ENDINGS, Format, format_by_ending, names_folder, paths_below
 from panns_jax.infer.writers.tables import require_parquet
 from panns_jax.infer.writers.tag_files import Layout, writing_tags
+from panns_jax.ontology import Ontology, RollUp
 
 if TYPE_CHECKING:
     from panns_jax.labels import LabelSet
@@ -46,7 +47,14 @@ class Tag(SoundFiles):
         tyro.conf.UseAppendAction,
         tyro.conf.arg(metavar="CLASS...", help_behavior_hint="(default: all)"),
     ] = ()
-    """Names or ids of the classes that are told; all of them are, unless --top or --min-confidence leaves some out."""
+    """Names or ids of the classes that are told; all of them are, unless --top or --min-confidence leaves some out.
+    A part of a name will do, and several may stand between commas."""
+    ontology: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """AudioSet's ontology.json (https://github.com/audioset/ontology), or a file of its form: what --classes names are
+    then all classes at and below it, as Animal."""
+    roll_up: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Tells the parents that the ontology has, too, with the highest probability of the classes below them; what
+    --classes names is then that parent or class alone."""
     min_confidence: Annotated[float, tyro.conf.arg(metavar="PROBABILITY")] = 0.0
     """Classes that are less probable are not told; all others are, unless --top leaves some out."""
     top: Annotated[int | Literal["all"] | None, tyro.conf.arg(metavar="N|all", help_behavior_hint="(default: 10)")] = (
@@ -87,10 +95,13 @@ class Tag(SoundFiles):
             raise InputError(
                 "an Audacity label track belongs to one recording: name a folder with --out, for a label track for each"
             )
+        ontology = None if self.ontology is None else Ontology.read(self.ontology)
         listener = self.load()
+        labels = listener.config.labels
+        roll_up = ontology.roll_up(labels) if ontology is not None and self.roll_up else None
         layout = Layout(
             format=format,
-            choice=self._choice(listener.config),
+            choice=self._choice(labels, ontology) if roll_up is None else self._choice(roll_up.labels),
             windowed=windows is not None,
             only=self.only,
             wide=self.wide,
@@ -103,13 +114,13 @@ class Tag(SoundFiles):
             # The report has its say before the end is written: where every file failed, nothing is.
             with writing_tags(None if self.out is None else Path(self.out), layout) as writer:
                 with hears as hearing:
-                    for sound in hearing:
+                    for sound in _rolled_up(hearing, roll_up):
                         writer.add(sound)
                 return hearing.report()
         roots = [path for path in self.files if is_folder(path)]
         paths = paths_below(self._folder, [source.name for source in sources], ENDINGS[format], roots)
         with hears as hearing:
-            for sound in hearing:
+            for sound in _rolled_up(hearing, roll_up):
                 path = paths[sound.source.name]
                 make_folder(path.parent)
                 with writing_tags(path, layout) as writer:
@@ -142,10 +153,14 @@ class Tag(SoundFiles):
     def _check(self, format: Format) -> None:
         """Refuses, before any work is done, options that cannot be used together, and files that cannot be written."""
         taken = next((name for names in self.classes for name in names if Path(name).exists()), None)
-        if not self.files and taken is not None:
+        if not self.files and not self.lists and taken is not None:
             raise InputError(
                 f"--classes takes all names after it, and {taken} is a file: name files before --classes, or after --"
             )
+        if self.roll_up and self.ontology is None:
+            raise InputError("--roll-up needs --ontology, the file that tells which class is a kind of which")
+        if self.ontology is not None and not self.roll_up and not self.classes:
+            raise InputError("--ontology is for --classes, whose parents it tells, or for --roll-up")
         if isinstance(self.top, int) and self.top < 1:
             raise InputError(f"--top must be at least 1, not {self.top}")
         if not 0 <= self.min_confidence <= 1:
@@ -168,24 +183,32 @@ class Tag(SoundFiles):
         elif self.out is not None:
             require_parent(self.out)
 
-    def _choice(self, config: "ModelConfig") -> Choice:
+    def _choice(self, labels: "LabelSet", ontology: Ontology | None = None) -> Choice:
         wanted = [name for names in self.classes for name in names]
         if self.classes and not wanted:
             raise InputError("--classes needs a value: the name or id of a class")
         top = DEFAULT_TOP if self.top is None and not wanted and not self.min_confidence else self.top
         return Choice(
-            config.labels,
-            _indices(config.labels, wanted) if wanted else None,
+            labels,
+            labels.select(wanted, ontology) if wanted else None,
             top if isinstance(top, int) else None,
             self.min_confidence,
         )
 
 
-def _indices(labels: "LabelSet", wanted: Sequence[str]) -> tuple[int, ...]:
-    """The classes that are asked for, each once, in that order."""
-    if select := getattr(labels, "select", None):
-        return select(wanted)
-    return tuple(dict.fromkeys(map(labels.index, wanted)))
+def _rolled_up(sounds: Iterable[HeardSound], roll_up: RollUp | None) -> Iterator[HeardSound]:
+    """The sounds with the probabilities of parents in place of those of classes."""
+    for sound in sounds:
+        if roll_up is None:
+            yield sound
+            continue
+        excerpts = [
+            dataclasses.replace(
+                excerpt, heard=dataclasses.replace(excerpt.heard, clipwise=roll_up(excerpt.heard.clipwise))
+            )
+            for excerpt in sound.excerpts
+        ]
+        yield dataclasses.replace(sound, excerpts=excerpts)
 
 
 def _frequencies(config: "ModelConfig") -> tuple[float, float]:

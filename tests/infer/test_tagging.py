@@ -163,14 +163,22 @@ def test_files_that_fail_are_named_at_the_end_and_the_others_done(
     soundfile.write(loud, np.full(8000, 1e30), 32000, subtype="DOUBLE")
     missing = tmp_path / "missing.wav"
     overlong = tmp_path / ("x" * 300)
-    done = main("tag", missing, sound, noise, tmp_path, sound, empty, loud, overlong, "--checkpoint", checkpoint)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    done = main("tag", missing, sound, noise, folder, sound, empty, loud, overlong, "--checkpoint", checkpoint)
     assert done.returncode == 1
     assert done.stdout.count("embedding: (128,)") == 2
     assert "Traceback" not in done.stderr
     bar, told = done.stderr.split("left out 6 of 8 files:\n")
     assert "8/8" in bar and "6 failed" in bar
-    reasons = ("there is no such file", "cannot be read as sound", "is a folder", "holds no samples", "reach 1e+30")
-    named = {**dict(zip((missing, noise, tmp_path, empty, loud), reasons, strict=True)), overlong: "name too long"}
+    reasons = (
+        "there is no such file",
+        "cannot be read as sound",
+        "no sound file is in the folder",
+        "holds no samples",
+        "reach 1e+30",
+    )
+    named = {**dict(zip((missing, noise, folder, empty, loud), reasons, strict=True)), overlong: "name too long"}
     for line, (path, reason) in zip(told.splitlines(), named.items(), strict=True):
         assert line.startswith(f"  {path}: ")
         assert reason in line
@@ -324,3 +332,57 @@ def test_synthesised_speech_is_heard(main: Any, checkpoint: Path, tmp_path: Path
     subprocess.run([espeak, "-w", str(tmp_path / "speech.wav"), "a test of speech"], check=True)
     done = main("tag", tmp_path / "speech.wav", "--checkpoint", checkpoint)
     assert done.returncode == 0, done.stderr
+
+
+ONTOLOGY = [
+    {"id": "/m/0jbk", "name": "Animal", "child_ids": ["/m/068hy"], "restrictions": []},
+    {"id": "/m/068hy", "name": "Domestic animals, pets", "child_ids": ["/m/0bt9lr", "/m/01yrx"], "restrictions": []},
+    {"id": "/m/0bt9lr", "name": "Dog", "child_ids": [], "restrictions": []},
+    {"id": "/m/01yrx", "name": "Cat", "child_ids": [], "restrictions": []},
+    {"id": "/t/1", "name": "Things at home", "child_ids": ["/m/0jbk", "/m/09x0r"], "restrictions": ["abstract"]},
+    {"id": "/m/09x0r", "name": "Speech", "child_ids": [], "restrictions": []},
+]
+
+
+def test_an_ontology_tells_what_is_below_a_class_and_rolls_up_to_parents(
+    main: Any, by_hand: Any, checkpoint: Path, sound: Path, tmp_path: Path
+):
+    (tmp_path / "ontology.json").write_text(json.dumps(ONTOLOGY))
+    clipwise = {name: float(value) for name, value in zip(audioset(), by_hand(sound).clipwise, strict=True)}
+    options = ("--checkpoint", checkpoint, "--format", "json", "--ontology", tmp_path / "ontology.json")
+
+    def told(*more: str) -> dict[str, float]:
+        done = main("tag", sound, *options, *more)
+        assert done.returncode == 0, done.stderr
+        (record,) = json.loads(done.stdout)
+        return {tag["label"]: tag["probability"] for tag in record["tags"]}
+
+    animals = ["Animal", "Domestic animals, pets", "Dog", "Cat"]
+    below = told("--classes", "domestic animals")
+    assert below == pytest.approx({name: clipwise[name] for name in animals[1:]}, abs=1e-5)
+    parents = told("--roll-up", "--classes", "animal, things at home; Music")
+    assert parents == pytest.approx(
+        {
+            "Animal": max(clipwise[name] for name in animals),
+            "Things at home": max(clipwise[name] for name in [*animals, "Speech"]),
+            "Music": clipwise["Music"],
+        },
+        abs=1e-5,
+    )
+    assert len(told("--roll-up", "--top", "all")) == 528
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--roll-up",), "--roll-up needs --ontology"),
+        (("--ontology", "o.json"), "--ontology is for --classes, whose parents it tells, or for --roll-up"),
+        (("--ontology", "gone.json", "--roll-up"), "gone.json: cannot be read: No such file"),
+    ],
+)
+def test_options_of_ontologies_that_cannot_be_used_are_refused(
+    options: tuple[str, ...], message: str, main: Any, sound: Path
+):
+    done = main("tag", sound, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
