@@ -7,11 +7,16 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 from typing import NoReturn
 
 _AGAIN_AFTER = 0.02  # seconds
 
 _at_once = False
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C was pressed, and the work has come to the end that it is to have then; another Ctrl-C raises no such."""
 
 
 @contextlib.contextmanager
@@ -27,9 +32,7 @@ def interruptions_not_lost() -> Iterator[None]:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             before(unraisable)
             return
-        again = threading.Timer(_AGAIN_AFTER, _interrupt_main_thread)
-        again.daemon = True
-        again.start()
+        _interrupt_again()
 
     sys.unraisablehook = deliver_again
     try:
@@ -37,6 +40,40 @@ def interruptions_not_lost() -> Iterator[None]:
     finally:
         if sys.unraisablehook is deliver_again:  # nobody has put another one over it, to stay
             sys.unraisablehook = before
+
+
+@contextlib.contextmanager
+def imports_not_interrupted() -> Iterator[None]:
+    """Has Ctrl-C wait for the end of an import that is made inside.
+
+    Extensions make an ImportError of the KeyboardInterrupt, NumPy after it has printed a traceback.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield  # somebody else takes care of it
+        return
+    caller = sys._getframe(2)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if _is_import(frame, caller):
+            _interrupt_again()
+        else:
+            signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, before)
+
+
+def _is_import(frame: FrameType | None, caller: FrameType) -> bool:
+    while frame is not None and frame is not caller:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def at_once_from_now_on() -> None:
@@ -66,6 +103,12 @@ def leave_at_once(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone
             stream.flush()
     os._exit(code)
+
+
+def _interrupt_again() -> None:
+    again = threading.Timer(_AGAIN_AFTER, _interrupt_main_thread)
+    again.daemon = True
+    again.start()
 
 
 def _interrupt_main_thread() -> None:

@@ -257,6 +257,39 @@ with interruptions_not_lost():
     assert (done.stdout, done.stderr) == ("ignored\ncame again\n", "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes and signals of POSIX")
+def test_an_interruption_amidst_an_import_comes_when_it_is_done(tmp_path: Path):
+    (tmp_path / "interrupted.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\nprint('imported')\n")
+    program = """
+import time
+from panns_jax.interruption import imports_not_interrupted
+
+def work():
+    with imports_not_interrupted():
+        try:
+            import interrupted
+            time.sleep(30)
+        except KeyboardInterrupt:
+            print("came then")
+
+work()
+try:
+    del __import__("sys").modules["interrupted"]
+    import interrupted
+except KeyboardInterrupt:
+    print("comes at once")
+"""
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert (done.stdout, done.stderr) == ("imported\ncame then\ncomes at once\n", "")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals of POSIX")
 def test_results_stay_in_their_file_while_the_terminal_shows_progress(checkpoint: Path, sound: Path, tmp_path: Path):
     import pty

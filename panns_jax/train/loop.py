@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import datetime
+import os
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.progress import Progress
 
+from panns_jax.interruption import Stopped
 from panns_jax.train.divergence import Divergence
 from panns_jax.train.log import Log
 from panns_jax.train.step import StepReport, TrainState, place
@@ -25,6 +27,7 @@ IN_FLIGHT = 2
 """Steps that may wait on the device: enough that it need not wait itself, few enough that batches do not pile up."""
 # Seconds between looks at the losses, each of which makes the device wait a moment.
 _LOOK_EVERY = 2.0
+_NOTED = "ends when this step is done and saved; Ctrl-C again ends it at once, without saving"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,8 @@ def fit(
 
     Raises:
       InputError: a loss or gradient is not finite, and the run is not to go on.
-      KeyboardInterrupt: someone pressed Ctrl-C; the state is saved.
+      Stopped: someone pressed Ctrl-C; the state is saved.
+      KeyboardInterrupt: someone pressed it again, or before the first step; nothing more is saved.
     """
     iteration = int(state.iteration)
     watch = _Watch(log, bar, divergence, actions.learning_rate, iteration, schedule.last)
@@ -124,7 +128,7 @@ def fit(
             if save:
                 actions.save(state, iteration)
             if stop and iteration < schedule.last:
-                raise KeyboardInterrupt
+                raise Stopped
     return state
 
 
@@ -234,6 +238,9 @@ def _interruptible() -> Iterator[threading.Event]:
         del number, frame
         interrupted.set()
         signal.signal(signal.SIGINT, before)
+        begin = "\n" if sys.stderr.isatty() else ""  # after a ^C
+        with contextlib.suppress(OSError):  # not by `print`, which may be what was interrupted
+            os.write(2, f"{begin}panns-jax train: {_NOTED}\n".encode())
 
     before = signal.signal(signal.SIGINT, note)
     try:
