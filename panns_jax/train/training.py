@@ -18,7 +18,7 @@ from panns_jax.progress import progress_bar
 from panns_jax.train.averaging import make_averaging
 from panns_jax.train.checkpoints import Checkpoints
 from panns_jax.train.divergence import Clips, Divergence
-from panns_jax.train.evaluation import evaluate
+from panns_jax.train.evaluation import BrokenWeights, evaluate
 from panns_jax.train.experiment import Experiment, prepare
 from panns_jax.train.hosts import Hosts, joined
 from panns_jax.train.log import Log, NoLog, RunLog
@@ -106,13 +106,15 @@ def _train(options: "Train", hosts: Hosts) -> None:
 
 @contextlib.contextmanager
 def _memory_told() -> Iterator[None]:
-    """Inside, the error of a device whose memory does not suffice becomes a sentence.
+    """Inside, the error of a machine or a device whose memory does not suffice becomes a sentence.
 
     Raises:
       InputError: in place of it.
     """
     try:
         yield
+    except MemoryError as error:
+        raise InputError("the memory of this machine does not suffice; try a smaller --batch-size") from error
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -270,10 +272,16 @@ class _Scorer:
         """Tells whether there was something to score."""
         if iteration in self._statistics:
             return False
-        scores = {
-            "bal": self._score(state, self._experiment.bal, "scoring bal"),
-            "test": self._score(state, self._experiment.test, "scoring test"),
-        }
+        try:
+            scores = {
+                "bal": self._score(state, self._experiment.bal, "scoring bal"),
+                "test": self._score(state, self._experiment.test, "scoring test"),
+            }
+        except BrokenWeights as error:
+            raise InputError(
+                f"training has diverged: at iteration {iteration} the model's predictions are not finite; try a smaller"
+                " --learning-rate, go on from an earlier checkpoint (--resume-iteration) or anew (--fresh)"
+            ) from error
         self._statistics.add(iteration, scores)
         figures = {}
         for part, of in scores.items():

@@ -378,6 +378,8 @@ def test_a_device_without_memory_ends_in_a_sentence():
             out_of_memory()
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"), training._memory_told():
         broken()
+    with pytest.raises(InputError, match=r"memory of this machine .* smaller --batch-size"), training._memory_told():
+        np.empty(1 << 60, np.uint8)
 
 
 def test_the_newest_run_of_the_same_options_is_gone_on_with(tmp_path):
