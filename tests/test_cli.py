@@ -258,6 +258,34 @@ with interruptions_not_lost():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes and signals of POSIX")
+def test_ctrl_c_is_answered_amidst_what_python_cannot_break_off_and_a_second_one_ends_it():
+    program = """
+import hashlib
+from panns_jax import interruption
+
+interruption._BREAKS_OFF_WITHIN = 0.1
+with interruption.first_interruption_noted("work", "ends later"):
+    print("begun", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)  # as compilation does, it hears of no signal for minutes
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "work: ends later\n"
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, err) == (130, "work: interrupted\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and signals of POSIX")
 def test_an_interruption_amidst_an_import_comes_when_it_is_done(tmp_path: Path):
     (tmp_path / "interrupted.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\nprint('imported')\n")
     program = """

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from panns_jax.errors import InputError
-from panns_jax.interruption import Stopped, at_once_from_now_on
+from panns_jax.interruption import INTERRUPTED, Stopped, at_once_from_now_on
 from panns_jax.train.meeting import meet
 from panns_jax.train.placement import Placement
 from panns_jax.train.star import Star, leave_with
@@ -27,7 +27,6 @@ from panns_jax.train.star import Star, leave_with
 _JAX_NOTICES_AFTER = 600  # seconds
 _JAX_PARTS_WITHIN = 30  # seconds
 _CLOSES_WITHIN = 10.0  # seconds that a process may take to close its files after an error
-INTERRUPTED = 130
 
 
 @runtime_checkable

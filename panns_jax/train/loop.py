@@ -4,10 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import datetime
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -16,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.progress import Progress
 
-from panns_jax.interruption import Stopped
+from panns_jax.interruption import Stopped, first_interruption_noted
 from panns_jax.train.divergence import Divergence
 from panns_jax.train.log import Log
 from panns_jax.train.step import StepReport, TrainState, place
@@ -110,7 +107,7 @@ def fit(
         actions.evaluate(state, iteration)
     if iteration >= schedule.last:
         actions.save(state, iteration)
-    with _interruptible() as interrupted:
+    with first_interruption_noted("panns-jax train", _NOTED) as interrupted:
         while iteration < schedule.last:
             with watch.waiting():
                 batch = next(batches)
@@ -224,26 +221,3 @@ class _Watch:
         first, since = self._compiled
         each = (time.monotonic() - since) / max(self._iteration - first, 1)
         return datetime.timedelta(seconds=round(each * (self._last - self._iteration)))
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Inside, a first Ctrl-C sets the event instead of breaking off a step; a second one breaks off."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # others get no signals
-        yield interrupted
-        return
-
-    def note(number: int, frame: object) -> None:
-        del number, frame
-        interrupted.set()
-        signal.signal(signal.SIGINT, before)
-        begin = "\n" if sys.stderr.isatty() else ""  # after a ^C
-        with contextlib.suppress(OSError):  # not by `print`, which may be what was interrupted
-            os.write(2, f"{begin}panns-jax train: {_NOTED}\n".encode())
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
