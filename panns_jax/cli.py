@@ -14,7 +14,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Protocol, cast
 
 from panns_jax.errors import InputError
-from panns_jax.interruption import interruptions_not_lost, leave_at_once, leaves_at_once
+from panns_jax.interruption import (
+    INTERRUPTED,
+    imports_not_interrupted,
+    interruptions_not_lost,
+    leave_at_once,
+    leaves_at_once,
+)
 from panns_jax.options import told_in_a_sentence
 from panns_jax.process import begin_command, begin_compiling
 
@@ -41,8 +47,6 @@ class Task:
     summary: str
     compiles: bool = False
 
-
-INTERRUPTED = 130
 
 TASKS = {
     "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files", compiles=True),
@@ -98,7 +102,7 @@ def _guarded(
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(errors="backslashreplace")  # a file may have a name that the terminal cannot show
     try:
-        with interruptions_not_lost():
+        with interruptions_not_lost(), imports_not_interrupted():
             try:
                 return _dispatch(arguments, prog, shown, tasks)
             finally:

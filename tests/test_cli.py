@@ -257,6 +257,67 @@ with interruptions_not_lost():
     assert (done.stdout, done.stderr) == ("ignored\ncame again\n", "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes and signals of POSIX")
+def test_ctrl_c_is_answered_amidst_what_python_cannot_break_off_and_a_second_one_ends_it():
+    program = """
+import hashlib
+from panns_jax import interruption
+
+interruption._BREAKS_OFF_WITHIN = 0.1
+with interruption.first_interruption_noted("work", "ends later"):
+    print("begun", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)  # as compilation does, it hears of no signal for minutes
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "work: ends later\n"
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, err) == (130, "work: interrupted\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and signals of POSIX")
+def test_an_interruption_amidst_an_import_comes_when_it_is_done(tmp_path: Path):
+    (tmp_path / "interrupted.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\nprint('imported')\n")
+    program = """
+import time
+from panns_jax.interruption import imports_not_interrupted
+
+def work():
+    with imports_not_interrupted():
+        try:
+            import interrupted
+            time.sleep(30)
+        except KeyboardInterrupt:
+            print("came then")
+
+work()
+try:
+    del __import__("sys").modules["interrupted"]
+    import interrupted
+except KeyboardInterrupt:
+    print("comes at once")
+"""
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert (done.stdout, done.stderr) == ("imported\ncame then\ncomes at once\n", "")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals of POSIX")
 def test_results_stay_in_their_file_while_the_terminal_shows_progress(checkpoint: Path, sound: Path, tmp_path: Path):
     import pty

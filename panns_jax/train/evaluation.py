@@ -24,6 +24,10 @@ Predict = Callable[[np.ndarray], Any]
 """From waveforms (rows, samples) to clipwise probabilities (rows, classes)."""
 
 
+class BrokenWeights(InputError):
+    """A model makes predictions that are not finite of samples that are."""
+
+
 def evaluate(
     predict: Predict,
     batches: Iterable[dict[str, np.ndarray]],
@@ -40,7 +44,8 @@ def evaluate(
       advance: told the number of clips after each batch.
 
     Raises:
-      InputError: there are no clips, or the predictions are not finite.
+      InputError: there are no clips, or samples that are not finite.
+      BrokenWeights: the predictions are not finite.
     """
     if not clips:
         raise InputError("there are no clips to score")
@@ -68,7 +73,7 @@ def _require_finite(predicted: np.ndarray, batch: dict[str, np.ndarray]) -> None
     broken = np.flatnonzero(~np.isfinite(waveform).all(axis=1))
     if len(broken):
         raise InputError(f"{names[broken[0]]} holds samples that are not finite; pack it anew")
-    raise InputError("the model's predictions are not finite; its weights are broken")
+    raise BrokenWeights("the model's predictions are not finite; its weights are broken")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ is the same with nobody else.
 import contextlib
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -16,7 +18,7 @@ import jax
 import numpy as np
 
 from panns_jax.errors import InputError
-from panns_jax.interruption import at_once_from_now_on
+from panns_jax.interruption import INTERRUPTED, Stopped, at_once_from_now_on
 from panns_jax.train.meeting import meet
 from panns_jax.train.placement import Placement
 from panns_jax.train.star import Star, leave_with
@@ -24,7 +26,7 @@ from panns_jax.train.star import Star, leave_with
 # JAX is to notice lost processes later than we do, and yet to be heard often enough for firewalls.
 _JAX_NOTICES_AFTER = 600  # seconds
 _JAX_PARTS_WITHIN = 30  # seconds
-INTERRUPTED = 130
+_CLOSES_WITHIN = 10.0  # seconds that a process may take to close its files after an error
 
 
 @runtime_checkable
@@ -85,7 +87,6 @@ class Together:
         """
         self._star = star
         self._ahead = in_flight + 2
-        self._stopped = False
 
     @property
     def first(self) -> bool:
@@ -98,8 +99,7 @@ class Together:
 
     def agree(self, wanted: bool, iteration: int) -> bool:
         """See `Hosts`."""
-        self._stopped = self._star.agree(wanted, iteration, ahead=self._ahead)
-        return self._stopped
+        return self._star.agree(wanted, iteration, ahead=self._ahead)
 
     @contextlib.contextmanager
     def telling(self, checkpoint: Callable[[], int | None]) -> Iterator[None]:
@@ -113,9 +113,10 @@ class Together:
         """Inside, an error of this process ends the others."""
         try:
             yield
-        except KeyboardInterrupt:
-            if not self._stopped:  # else all stop, at the same iteration
-                self._end_others("was interrupted", INTERRUPTED)
+        except Stopped:  # as all do, at the same iteration
+            raise
+        except KeyboardInterrupt:  # also amidst saving together, which the others would wait for
+            self._end_others("was interrupted", INTERRUPTED, own="interrupted")
             raise
         except Exception as error:
             if _may_come_of_others(error):
@@ -130,8 +131,11 @@ class Together:
                 leave_with(f"this process has failed: {type(error).__name__}", 1)
             raise
 
-    def _end_others(self, sentence: str, code: int) -> None:
-        self._star.tell_end(sentence, code)
+    def _end_others(self, sentence: str, code: int, *, own: str = "") -> None:
+        if self._star.tell_end(sentence, code):
+            # What is still to be closed here may wait for the others, which are gone.
+            last_words = (own or sentence, code)
+            threading.Thread(target=_leave_in_the_end, args=last_words, name="hosts", daemon=True).start()
 
     def leave(self) -> None:
         """Waits for all to be done, and parts."""
@@ -165,11 +169,15 @@ def joined(place: Placement | None, told: dict[str, Any], *, in_flight: int) -> 
         with hosts.guarding():
             _begin_jax(place, port)
             yield hosts
-    except KeyboardInterrupt:
-        if hosts._stopped:
-            hosts.leave()
+    except Stopped:
+        hosts.leave()
         raise
     hosts.leave()
+
+
+def _leave_in_the_end(sentence: str, code: int) -> None:
+    time.sleep(_CLOSES_WITHIN)
+    leave_with(sentence, code)
 
 
 def _may_come_of_others(error: Exception) -> bool:

@@ -4,9 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import datetime
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -15,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.progress import Progress
 
+from panns_jax.interruption import Stopped, first_interruption_noted
 from panns_jax.train.divergence import Divergence
 from panns_jax.train.log import Log
 from panns_jax.train.step import StepReport, TrainState, place
@@ -25,6 +24,7 @@ IN_FLIGHT = 2
 """Steps that may wait on the device: enough that it need not wait itself, few enough that batches do not pile up."""
 # Seconds between looks at the losses, each of which makes the device wait a moment.
 _LOOK_EVERY = 2.0
+_NOTED = "ends when this step is done and saved; Ctrl-C again ends it at once, without saving"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,8 @@ def fit(
 
     Raises:
       InputError: a loss or gradient is not finite, and the run is not to go on.
-      KeyboardInterrupt: someone pressed Ctrl-C; the state is saved.
+      Stopped: someone pressed Ctrl-C; the state is saved.
+      KeyboardInterrupt: someone pressed it again, or before the first step; nothing more is saved.
     """
     iteration = int(state.iteration)
     watch = _Watch(log, bar, divergence, actions.learning_rate, iteration, schedule.last)
@@ -106,7 +107,7 @@ def fit(
         actions.evaluate(state, iteration)
     if iteration >= schedule.last:
         actions.save(state, iteration)
-    with _interruptible() as interrupted:
+    with first_interruption_noted("panns-jax train", _NOTED) as interrupted:
         while iteration < schedule.last:
             with watch.waiting():
                 batch = next(batches)
@@ -124,7 +125,7 @@ def fit(
             if save:
                 actions.save(state, iteration)
             if stop and iteration < schedule.last:
-                raise KeyboardInterrupt
+                raise Stopped
     return state
 
 
@@ -220,23 +221,3 @@ class _Watch:
         first, since = self._compiled
         each = (time.monotonic() - since) / max(self._iteration - first, 1)
         return datetime.timedelta(seconds=round(each * (self._last - self._iteration)))
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Inside, a first Ctrl-C sets the event instead of breaking off a step; a second one breaks off."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # others get no signals
-        yield interrupted
-        return
-
-    def note(number: int, frame: object) -> None:
-        del number, frame
-        interrupted.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)

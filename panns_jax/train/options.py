@@ -143,6 +143,8 @@ class Train:
             value = getattr(self, name)
             if value < least:
                 raise InputError(f"{option(name)} must be at least {least}, got {value}")
+            if value >= 2**31:
+                raise InputError(f"{option(name)} must be below 2^31, got {value}")
         if not 0 < self.data_fraction <= 1:
             raise InputError(f"--data-fraction must be above 0 and at most 1, got {self.data_fraction}")
         if not 0 <= self.weight_decay < float("inf"):

@@ -144,13 +144,25 @@ def branch_off(source: Run, branch: Run, iteration: int) -> None:
     """Copies the checkpoint of an iteration, the statistics and the log into a new run, which `create` is to follow.
 
     What the latter two tell of later iterations is left out by those who read them.
+
+    Raises:
+      InputError: it cannot be copied, for instance because the disk is full; nothing of it stays.
     """
-    for old, new in ((source.statistics, branch.statistics), (source.logs, branch.logs)):
-        new.mkdir(parents=True)
-        for name in ("statistics.npz", "log.jsonl"):
-            if (old / name).exists():
-                shutil.copy2(old / name, new / name)
-    shutil.copytree(source.checkpoints / str(iteration), branch.checkpoints / str(iteration))
+    with branch.alone():
+        try:
+            for old, new in ((source.statistics, branch.statistics), (source.logs, branch.logs)):
+                new.mkdir(parents=True, exist_ok=True)
+                for name in ("statistics.npz", "log.jsonl"):
+                    if (old / name).exists():
+                        shutil.copy2(old / name, new / name)
+            shutil.copytree(source.checkpoints / str(iteration), branch.checkpoints / str(iteration))
+        except BaseException as error:
+            for folder in (branch.statistics, branch.logs, branch.checkpoints):
+                shutil.rmtree(folder, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
+            told = f"the checkpoint of iteration {iteration} cannot be copied there: {_reason(error)}"
+            raise InputError(f"{branch.checkpoints}: {told}") from error
 
 
 def of_same_options(
@@ -204,6 +216,12 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make {folder}: {error.strerror}") from error
+
+
+def _reason(error: OSError) -> str:
+    # `copytree` goes on after errors, and tells of all in the end: of each the two paths and what happened.
+    first = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+    return re.sub(r"^\[Errno \d+\] ", "", str(first))
 
 
 def _told(name: str, options: dict[str, Any]) -> str:

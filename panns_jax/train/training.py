@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,12 +12,13 @@ from rich.progress import Progress
 
 from panns_jax.data.pipeline import evaluation_batches, training_batches
 from panns_jax.data.sources import ClipSource
+from panns_jax.errors import InputError
 from panns_jax.pretrained.training import checkpoint_steps
 from panns_jax.progress import progress_bar
 from panns_jax.train.averaging import make_averaging
 from panns_jax.train.checkpoints import Checkpoints
 from panns_jax.train.divergence import Clips, Divergence
-from panns_jax.train.evaluation import evaluate
+from panns_jax.train.evaluation import BrokenWeights, evaluate
 from panns_jax.train.experiment import Experiment, prepare
 from panns_jax.train.hosts import Hosts, joined
 from panns_jax.train.log import Log, NoLog, RunLog
@@ -99,7 +100,28 @@ def _train(options: "Train", hosts: Hosts) -> None:
             print(f"{run.checkpoints}: {'begins' if begun is None else f'goes on from iteration {begun}'}", flush=True)
         mark = hosts.share(run.config.stat().st_mtime_ns if hosts.first else None)
         run.require_shared(mark)
-        _go_on(experiment, run, begun, hosts, stack)
+        with _memory_told():
+            _go_on(experiment, run, begun, hosts, stack)
+
+
+@contextlib.contextmanager
+def _memory_told() -> Iterator[None]:
+    """Inside, the error of a machine or a device whose memory does not suffice becomes a sentence.
+
+    Raises:
+      InputError: in place of it.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise InputError("the memory of this machine does not suffice; try a smaller --batch-size") from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            "the memory of the device does not suffice; try --precision bf16, --rematerialize blocks,"
+            " --accumulation-steps 2 or more, or a smaller --batch-size"
+        ) from error
 
 
 def _choose_together(experiment: Experiment, hosts: Hosts) -> tuple[Run, int | None]:
@@ -250,10 +272,16 @@ class _Scorer:
         """Tells whether there was something to score."""
         if iteration in self._statistics:
             return False
-        scores = {
-            "bal": self._score(state, self._experiment.bal, "scoring bal"),
-            "test": self._score(state, self._experiment.test, "scoring test"),
-        }
+        try:
+            scores = {
+                "bal": self._score(state, self._experiment.bal, "scoring bal"),
+                "test": self._score(state, self._experiment.test, "scoring test"),
+            }
+        except BrokenWeights as error:
+            raise InputError(
+                f"training has diverged: at iteration {iteration} the model's predictions are not finite; try a smaller"
+                " --learning-rate, go on from an earlier checkpoint (--resume-iteration) or anew (--fresh)"
+            ) from error
         self._statistics.add(iteration, scores)
         figures = {}
         for part, of in scores.items():

@@ -92,7 +92,8 @@ def await_checkpoint(processes: list[subprocess.Popen[str]], workspace: Path) ->
 def assert_ends(process: subprocess.Popen[str], code: int, sentence: str) -> None:
     """Ends within the 30 seconds that are promised (and some, on a machine that is busy), with one sentence."""
     _, err = process.communicate(timeout=60)
-    last = [line for line in err.splitlines() if not line.startswith(("iteration ", "traini", "scorin", "waiting "))]
+    others = ("iteration ", "tr", "sc", "waiting ", "panns-jax train: ends when")
+    last = [line for line in err.splitlines() if not line.startswith(others)]
     assert len(last) == 1, err
     assert re.fullmatch(sentence, last[0]), err
     assert process.returncode == code
@@ -183,6 +184,24 @@ def test_ctrl_c_in_any_process_saves_first(tmp_path, make_workspace, start_hosts
         assert_ends(process, 130, r"python -m panns_jax\.train: interrupted")
     assert checkpoint_steps(workspace / "checkpoints" / RUN) == [losses(workspace)[-1][0]]
     np.testing.assert_allclose(losses(workspace)[:4], losses(by_one), rtol=1e-5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pressed", [0, 1])
+def test_a_second_ctrl_c_ends_all_though_they_are_saving(tmp_path, make_workspace, start_hosts, pressed):
+    workspace = make_workspace(tmp_path)
+    processes = start_hosts(workspace, *ENDLESS, count=2)
+    await_step(processes, workspace, 5)
+    processes[pressed].send_signal(signal.SIGINT)
+    while not list((workspace / "checkpoints" / RUN).glob("*[0-9]*")) and processes[pressed].poll() is None:
+        time.sleep(0.001)
+    processes[pressed].send_signal(signal.SIGINT)
+    interrupted = r"python -m panns_jax\.train: interrupted"
+    assert_ends(processes[pressed], 130, interrupted)
+    # The other one hears of it, unless both were done in the meantime.
+    assert_ends(
+        processes[1 - pressed], 130, rf"{interrupted}|panns-jax train: process {pressed} of 2 .*: was interrupted"
+    )
 
 
 @pytest.mark.long

@@ -351,6 +351,37 @@ def test_a_branch_that_was_cut_off_is_not_gone_on_with(tmp_path):
     assert next_run(tmp_path, "a").name == "a~3"
 
 
+def test_a_branch_without_room_ends_in_a_sentence_and_leaves_nothing(tmp_path, full_disk):
+    first = next_run(tmp_path, "a")
+    first.create({})
+    (first.logs / "log.jsonl").write_text("")
+    (first.checkpoints / "5" / "model").mkdir(parents=True)
+    (first.checkpoints / "5" / "model" / "weights").write_bytes(bytes(5000))
+    with pytest.raises(InputError, match=r"a~2: the checkpoint of iteration 5 cannot be copied there: File too large"):  # noqa: SIM117
+        with full_disk(2000):
+            branch_off(first, Run(tmp_path, "a~2"), 5)
+    assert not list(tmp_path.glob("*/a~2"))
+    assert next_run(tmp_path, "a").name == "a~2"
+
+
+def test_a_device_without_memory_ends_in_a_sentence():
+    from panns_jax.train import training
+
+    def out_of_memory(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+
+    def broken(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    with pytest.raises(InputError, match=r"memory of the device does not suffice; .* --accumulation-steps"):  # noqa: SIM117
+        with training._memory_told():
+            out_of_memory()
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"), training._memory_told():
+        broken()
+    with pytest.raises(InputError, match=r"memory of this machine .* smaller --batch-size"), training._memory_told():
+        np.empty(1 << 60, np.uint8)
+
+
 def test_the_newest_run_of_the_same_options_is_gone_on_with(tmp_path):
     runs = [Run(tmp_path, name) for name in ("a~3", "a~2", "a")]
     for run, seed in zip(runs, (3, 2, 2), strict=True):

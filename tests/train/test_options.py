@@ -73,7 +73,9 @@ def refused(capsys, *arguments: str) -> str:
     ("options", "named"),
     [
         (("--batch_size=0",), "--batch-size must be at least 1, got 0"),
+        (("--batch_size=2147483648",), "--batch-size must be below 2^31, got 2147483648"),
         (("--early_stop=-1",), "--early-stop must be at least 0"),
+        (("--early_stop=3000000000",), "--early-stop must be below 2^31"),
         (("--evaluate_every=0",), "--evaluate-every must be at least 1"),
         (("--checkpoint_every=0",), "--checkpoint-every must be at least 1"),
         (("--data-fraction=0",), "--data-fraction must be above 0 and at most 1, got 0.0"),

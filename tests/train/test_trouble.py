@@ -179,3 +179,12 @@ def test_a_data_file_that_has_vanished_is_named_and_what_was_saved_stays(workspa
     waveforms.unlink()
     assert f"{waveforms}: " in refused_here(workspace, *RARELY, "--early-stop", "4")
     assert_sound(folder_of(workspace), [2])
+
+
+@pytest.mark.slow
+def test_weights_that_predict_no_numbers_are_told_as_divergence(workspace, refused_here):
+    options = ("--fresh", "--evaluate-every", "1", "--early-stop", "3", "--learning-rate", "1e30")
+    assert "training has diverged: at iteration 1 the model's predictions are not finite" in refused_here(
+        workspace, *options
+    )
+    assert_sound(folder_of(workspace), [2])
