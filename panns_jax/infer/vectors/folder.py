@@ -17,7 +17,7 @@ import numpy as np
 from panns_jax.errors import InputError
 from panns_jax.infer.vectors.npz import write_header
 from panns_jax.infer.vectors.parquet import STEPS
-from panns_jax.infer.vectors.table import END, NAME, START, Table, Tap, files_of, offsets_of
+from panns_jax.infer.vectors.table import END, NAME, START, Table, Tap, files_of
 
 INDEX = "index.csv"
 ATTRIBUTES = "attributes.json"
@@ -144,19 +144,18 @@ class FolderTable:
                 f"{path}: is damaged: {INDEX} or {ATTRIBUTES} is not as panns-jax embed writes it"
             ) from error
         self._rows_of_files = list(files_of(self))
+        self._begins = [begin for begin, _ in self._rows_of_files]
 
     def read(self, tap: str, first: int, end: int) -> np.ndarray:
         """See `Table`."""
         described = self.taps[tap]
         parts = [np.zeros((0, described.width), described.dtype)]
-        begins = [begin for begin, _ in self._rows_of_files]
-        number = int(np.searchsorted(begins, first, side="right")) - 1
-        while number < len(begins) and begins[number] < end:
+        number = int(np.searchsorted(self._begins, first, side="right")) - 1
+        while number < len(self._begins) and self._begins[number] < end:
             begin, stop = self._rows_of_files[number]
-            rows = np.array([max(first, begin), min(end, stop)]) - begin
-            if described.steps is not None:
-                rows = offsets_of(described.steps[begin:stop])[rows]
-            parts.append(self._load(tap, begin)[rows[0] : rows[1]])
+            origin, _ = described.span(begin, begin)
+            some, stop = described.span(max(first, begin), min(end, stop))
+            parts.append(self._load(tap, begin)[some - origin : stop - origin])
             number += 1
         return np.concatenate(parts)
 

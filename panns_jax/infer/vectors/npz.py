@@ -98,9 +98,7 @@ class NpzTable:
     def read(self, tap: str, first: int, end: int) -> np.ndarray:
         """See `Table`."""
         described = self.taps[tap]
-        if described.steps is not None:
-            offsets = offsets_of(described.steps)
-            first, end = int(offsets[first]), int(offsets[end])
+        first, end = described.span(first, end)
         width = described.width
         place = self._places[tap] + first * width * described.dtype.itemsize
         try:

@@ -37,8 +37,8 @@ def write_parquet(table: Table, out: Path) -> None:
     from pyarrow import ArrowException, parquet
 
     schema = _schema(table)
-    # Row groups as large as the tap with the largest rows allows.
-    largest = max(table.taps.values(), key=_bytes)
+    # Row groups as large as the tap with the largest rows allows; there is none where there are no rows.
+    largest = max(table.taps.values(), key=_bytes, default=Tap(np.dtype(np.float32), 1))
     try:
         with written_aside(out) as aside, parquet.ParquetWriter(aside, schema, use_dictionary=False) as writer:
             for first, end in largest.rows_at_once(len(table.names)):
@@ -125,10 +125,9 @@ class ParquetTable:
         for group in range(len(self._groups) - 1):
             begin, stop = int(self._groups[group]), int(self._groups[group + 1])
             if first < stop and begin < end:
-                rows = np.array([max(first, begin), min(end, stop)]) - begin
-                if described.steps is not None:
-                    rows = offsets_of(described.steps[begin:stop])[rows]
-                parts.append(self._group(tap, group)[rows[0] : rows[1]])
+                origin, _ = described.span(begin, begin)
+                some, stop = described.span(max(first, begin), min(end, stop))
+                parts.append(self._group(tap, group)[some - origin : stop - origin])
         return np.concatenate(parts)
 
     def _group(self, tap: str, group: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Vectors of many sounds, wherever they lie, with no more of them in memory than is asked for."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,12 +45,21 @@ class Tap:
             least = min(limit, _MOST_ROWS)
             yield from ((first, min(first + least, rows)) for first in range(0, rows, least))
             return
-        offsets, first = offsets_of(self.steps), 0
+        offsets, first = self._offsets, 0
         while first < rows:
             fitting = int(np.searchsorted(offsets, offsets[first] + limit, side="right")) - 1
             end = min(max(fitting, first + 1), first + _MOST_ROWS, rows)
             yield first, end
             first = end
+
+    def span(self, first: int, end: int) -> tuple[int, int]:
+        """Where the vectors of the rows from `first` to before `end` lie among those of all rows."""
+        return (first, end) if self.steps is None else (int(self._offsets[first]), int(self._offsets[end]))
+
+    @functools.cached_property
+    def _offsets(self) -> Int64[np.ndarray, " rows_and_one"]:
+        assert self.steps is not None
+        return offsets_of(self.steps)
 
 
 @runtime_checkable
@@ -104,9 +114,7 @@ def form_of(out: Path) -> Form:
         return form
     if not out.suffix or out.is_dir():
         return "folder"
-    raise InputError(
-        f"{out} must end in .h5, .hdf5, .npz or .parquet, or be a folder, which has no such ending; got {out.name!r}"
-    )
+    raise InputError(f"{out} must end in .h5, .hdf5, .npz or .parquet, or be a folder, whose name has no ending")
 
 
 def files_of(table: Table) -> Iterator[tuple[int, int]]:
