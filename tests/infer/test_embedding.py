@@ -40,9 +40,16 @@ def test_embeddings_are_the_models_in_the_order_of_the_files(
         told = dict(file.attrs)
         assert {name: told.pop(name) for name in ("panns_jax", "jax", "list_sha256")}.keys()
         assert told == {
-            "model": "DemoCnn", "checkpoint": checkpoint.name, "checkpoint_sha256": "0" * 64, "sample_rate": 32000,
-            "tap": "embedding", "dtype": "float32", "precision": "float32",
-            "files": 3, "failed": 0, "list_files": 3,
+            "model": "DemoCnn",
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": "0" * 64,
+            "sample_rate": 32000,
+            "tap": "embedding",
+            "dtype": "float32",
+            "precision": "float32",
+            "files": 3,
+            "failed": 0,
+            "list_files": 3,
         }
 
 
