@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import recipe
 import soundfile
 
 from panns_jax.execute import for_each
-from panns_jax.infer.bulk.hearing import Wanted, hear_group, loaded
+from panns_jax.infer.bulk.hearing import Group, Wanted, hear_group, loaded
 from panns_jax.infer.embedding import Embed
 from panns_jax.infer.sources import SoundFile
 from panns_jax.infer.vectors import read_vectors
@@ -36,7 +35,8 @@ RATE = 32000
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("sounds")
     for number in range(COUNT):
-        soundfile.write(made / f"{number:03}.wav", recipe.waveform(1, RATE // 2, RATE, number)[0], RATE)
+        sound = np.random.default_rng(number).uniform(-0.5, 0.5, RATE // 2)
+        soundfile.write(made / f"{number:03}.wav", sound, RATE)
     (made / "050.wav").write_bytes(b"no sound")
     return made
 
@@ -91,24 +91,24 @@ def nodes_in(journal: Path) -> Counter[str]:
     return Counter(entry["node"] for line in lines if "node" in (entry := json.loads(line)))
 
 
-def loads(sources: tuple[SoundFile, ...], *, model: Embed) -> tuple[str, int, int]:
+def loads(group: Group, *, model: Embed) -> tuple[str, int, int]:
     """Hears some sounds; the process, how often it loaded the model in its life, and how many it heard."""
     import socket
 
-    heard = hear_group(sources, model, Wanted(("embedding",)))
+    heard = hear_group(group, model, Wanted(("embedding",)))
     time.sleep(0.2)  # so that every process gets its share
     return f"{socket.gethostname()}/{os.getpid()}", loaded.cache_info().misses, len(heard)
 
 
 def test_each_process_loads_the_model_once(cluster: Any, folder: Path, demo_checkpoint: Path):
-    groups = [(SoundFile(folder / f"{number:03}.wav"),) for number in range(40)]
+    groups = [Group((SoundFile(folder / f"{number:03}.wav"),)) for number in range(40)]
     model = Embed(files=(), checkpoint=demo_checkpoint, out=Path("not-written.h5"))
     function = functools.partial(loads, model=model)
     with for_each(
         function, groups, workers=None, task="t", unit="i", engine="ray", address=cluster.address
     ) as outcomes:
-        told = [outcome.result for outcome in outcomes]
-    processes = Counter(process for process, _, _ in told if process)
+        told = [outcome.result for outcome in outcomes if outcome.result is not None]
+    processes = Counter(process for process, _, _ in told)
     assert len(told) == 40 and len(processes) >= 3
     assert all((count, heard) == (1, 1) for _, count, heard in told)
     assert max(processes.values()) > 1  # a process that hears several groups

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from panns_jax.infer.sources import Source
     from panns_jax.infer.windows import Windows
 
-# Sounds that a machine of a cluster is given at once.
 _GROUP = 8
 
 
@@ -35,6 +34,20 @@ class Wanted:
     taps: tuple[StoredTap, ...]
     dtype: Dtype = "float32"
     windows: "Windows | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Sounds that a machine of a cluster is given at once."""
+
+    sources: "tuple[Source, ...]"
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __str__(self) -> str:
+        more = f" and {len(self) - 1} more" if len(self) > 1 else ""
+        return f"{self.sources[0].name}{more}"
 
 
 @runtime_checkable
@@ -98,7 +111,7 @@ def heard_by_cluster(
       InputError: as `for_each`.
     """
     absolute = [_absolute(source) for source in sources]
-    groups = [tuple(absolute[first : first + _GROUP]) for first in range(0, len(absolute), _GROUP)]
+    groups = [Group(tuple(absolute[first : first + _GROUP])) for first in range(0, len(absolute), _GROUP)]
     function: Callable[[Any], list[Result]] = functools.partial(hear_group, model=model, wanted=wanted)
     with for_each(
         function,
@@ -119,7 +132,7 @@ def heard_by_cluster(
                 # What fails for a group, such as loading the model, is no failure of a sound.
                 if outcome.result is None:
                     raise InputError(f"{outcome.node}: {outcome.failure}")
-                for source, result in zip(outcome.item, outcome.result, strict=True):
+                for source, result in zip(outcome.item.sources, outcome.result, strict=True):
                     name = next(names)
                     failure = result.failure and result.failure.replace(source.name, name)
                     yield dataclasses.replace(result, failure=failure), outcome.node
@@ -127,9 +140,9 @@ def heard_by_cluster(
         yield results()
 
 
-def hear_group(sources: "Sequence[Source]", model: Loads, wanted: Wanted) -> list[Result]:
+def hear_group(group: Group, model: Loads, wanted: Wanted) -> list[Result]:
     """What becomes of some sounds; the model is loaded once in each process."""
-    return list(hear(sources, loaded(model), wanted))
+    return list(hear(group.sources, loaded(model), wanted))
 
 
 @functools.lru_cache(maxsize=1)
