@@ -50,7 +50,10 @@ class Task:
 
 TASKS = {
     "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files", compiles=True),
-    "embed": Task("panns_jax.infer.embedding:Embed", "write one vector per sound file", compiles=True),
+    "embed": Task(
+        "panns_jax.infer.embedding:Embed", "write vectors of sound files, as many as there are", compiles=True
+    ),
+    "merge": Task("panns_jax.infer.merging:Merge", "join the vectors that embed --shard wrote"),
     "models": Task("panns_jax.pretrained.cards:Models", "list the published models"),
     "info": Task("panns_jax.pretrained.cards:Info", "tell all of a model: input, time step, outputs, scores, source"),
     "fetch": Task("panns_jax.pretrained.fetch:Fetch", "download and convert released checkpoints ahead of their use"),

@@ -117,6 +117,14 @@ class SoundFiles:
         failures = list(itertools.takewhile(lambda reason: reason is not None, map(failure, self.sources)))
         if len(failures) == len(self.sources):
             raise nothing_heard(list(filter(None, failures)))
+        return self.listener()
+
+    def listener(self) -> "Listener":
+        """The model of the options.
+
+        Raises:
+          InputError: it cannot be loaded, or cannot hear sounds as the options say.
+        """
         from panns_jax.infer.listener import load_listener
 
         listener = load_listener(self.model, self.checkpoint, self.mirror, self.precision, self.memory)
