@@ -1,0 +1,181 @@
+"""`panns-jax listen`: names what is heard at a microphone, or comes by standard input, while it goes on."""
+
+import contextlib
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from panns_jax.errors import InputError
+from panns_jax.infer.tagging import Tagged, top_tags
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from panns_jax.infer.live import LiveListener
+    from panns_jax.infer.stream import Stream
+    from panns_jax.labels import LabelSet
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listen:
+    """Names what is heard at a microphone, or comes by standard input, while it goes on.
+
+    Every --hop seconds the model hears the latest --window seconds: in the beginning what there is, at the end what has
+    come since. Where it is late for sound of a microphone, windows are dropped and counted. Standard input is read at
+    the pace of the model instead, and nothing is dropped. It ends with the sound (exit code 0), or by Ctrl-C (130).
+    """
+
+    source: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="-", help_behavior_hint="")] = None
+    """- for standard input: a wav file, or raw samples with --raw-rate. Without it a microphone is heard."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
+    """Name of the architecture, for checkpoints that do not tell it. Without a checkpoint, the released one of this
+    model (Cnn14 where none is named) is downloaded the first time, and kept."""
+    checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
+    """Converted file, published .pth or training checkpoint."""
+    mirror: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
+    """Where released files are downloaded from, in place of their own record: a folder that has them under their names.
+    The environment variable PANNS_JAX_MIRROR does the same."""
+    precision: Literal["float32", "tf32", "bfloat16", "bf16"] = "float32"
+    """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them, bf16 is
+    bfloat16. Front end and head always compute in float32."""
+
+    window: float = 2.0
+    """Seconds of sound that the model hears at a time. Longer ones are surer, and forget later."""
+    hop: float = 0.5
+    """Seconds from one window to the next; at most the window."""
+    top: int = 10
+    """Number of classes that are shown, the most probable first."""
+    min_confidence: float = 0.0
+    """Only classes of at least this probability are shown."""
+    classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CLASS...", help_behavior_hint="")] = ()
+    """Only these classes are shown, by name or id; all where none is named."""
+    jsonl: bool = False
+    """Print a JSON object per window, a line each, instead of the screen: for programs."""
+
+    device: Annotated[str | None, tyro.conf.arg(metavar="NAME|N", help_behavior_hint="")] = None
+    """The microphone, by number or a part of its name; the system's default where none is named."""
+    devices: bool = False
+    """List the microphones, and do nothing else."""
+    realtime: bool = False
+    """Take standard input for a microphone: it is read at the pace of the clock, and windows that the model is late for
+    are dropped and counted."""
+    raw_rate: Annotated[int | None, tyro.conf.arg(metavar="HZ", help_behavior_hint="")] = None
+    """Sample rate of raw samples on standard input."""
+    raw_format: Literal["s16", "s24", "s32", "u8", "f32", "f64"] = "s16"
+    """Format of raw samples."""
+    raw_channels: int = 1
+    """Channels of raw samples, of which the mean is heard."""
+
+    def run(self) -> int:
+        """Listens until the sound ends.
+
+        Raises:
+          InputError: an option cannot be used, there is no such sound, or it breaks off.
+        """
+        from panns_jax.infer.windows import Windows
+
+        if self.devices:
+            return _list_devices()
+        windows = Windows(self.window, self.hop)
+        if self.top < 1:
+            raise InputError(f"--top must be at least 1, not {self.top}")
+        if not 0 <= self.min_confidence <= 1:
+            raise InputError(f"--min-confidence must be from 0 to 1, not {self.min_confidence:g}")
+        stream = self._stream()
+
+        from panns_jax.infer.listener import DEFAULT_MODEL
+        from panns_jax.infer.live import LiveListener
+        from panns_jax.pretrained.load import load_model
+
+        named = DEFAULT_MODEL if self.model is None and self.checkpoint is None else self.model
+        model = load_model(named, self.checkpoint, mirror=self.mirror, precision=self.precision)
+        shown = tuple(model.config.labels.index(name) for name in self.classes)
+        listener = LiveListener(model, windows)
+        with _told(f"preparing {model.config.name}"):
+            listener.prepare()
+        self._listen(stream, listener, shown)
+        return 0
+
+    def _stream(self) -> "Stream":
+        if self.source == "-":
+            if self.device is not None:
+                raise InputError("--device names a microphone, and - asks for standard input: leave one of them out")
+            if sys.stdin.isatty():
+                raise InputError("standard input is the terminal: pipe sound into it, as in arecord | panns-jax listen -")
+            from panns_jax.infer.stream import StandardInput
+
+            return StandardInput(raw=self._raw(), realtime=self.realtime)
+        if self.source is not None:
+            raise InputError(
+                f"listen hears a microphone or, with -, standard input: name no file ({self.source}), or put it there, as"
+                f" in panns-jax listen - < {shlex.quote(self.source)}"
+            )
+        if self.realtime or self.raw_rate is not None:
+            raise InputError("--realtime and --raw-rate are for standard input: panns-jax listen -")
+        from panns_jax.infer.microphone import Microphone
+
+        return Microphone(self.device)
+
+    def _raw(self) -> "dict[str, Any] | None":
+        if self.raw_rate is None:
+            return None
+        if self.raw_rate < 1 or self.raw_channels < 1:
+            raise InputError("--raw-rate and --raw-channels must be at least 1")
+        subtype = {"s16": "PCM_16", "s24": "PCM_24", "s32": "PCM_32", "u8": "PCM_U8", "f32": "FLOAT", "f64": "DOUBLE"}
+        return {
+            "samplerate": self.raw_rate,
+            "channels": self.raw_channels,
+            "subtype": subtype[self.raw_format],
+            "endian": "LITTLE",
+        }
+
+    def _listen(self, stream: "Stream", listener: "LiveListener", shown: tuple[int, ...]) -> None:
+        from panns_jax.infer.live import answers
+        from panns_jax.infer.ring import Ring
+        from panns_jax.infer.screen import Tally, display
+
+        labels = listener.config.labels
+        ring = Ring(
+            listener.windows, listener.config.sample_rate, keeps_all=self.source == "-" and not self.realtime
+        )
+        tally = Tally()
+        heading = f"{stream.name}, heard by {listener.config.name}: {self.window:g} s every {self.hop:g} s"
+        try:
+            with display(heading, min(self.top, len(shown or labels)), jsonl=self.jsonl) as screen, stream.into(ring):
+                for answer in answers(listener, ring):
+                    tally.add(answer)
+                    screen.show(answer, self._tags(answer.clipwise, labels, shown), tally)
+        except KeyboardInterrupt:
+            print(tally.told(stream.lost), file=sys.stderr)
+            raise
+        print(tally.told(stream.lost), file=sys.stderr)
+
+    def _tags(self, clipwise: "np.ndarray", labels: "LabelSet", shown: tuple[int, ...]) -> list[Tagged]:
+        tags = top_tags(clipwise, labels, self.top if not shown else len(labels))
+        kept = [tag for tag in tags if tag.probability >= self.min_confidence and (not shown or tag.index in shown)]
+        return kept[: self.top]
+
+
+def _list_devices() -> int:
+    from panns_jax.infer.microphone import input_devices
+
+    lines = input_devices()
+    print("\n".join(lines) if lines else "there is no microphone on this machine")
+    return 0
+
+
+@contextlib.contextmanager
+def _told(what: str) -> "Any":
+    """Tells on a terminal what is going on, which may take a while the first time."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
