@@ -105,7 +105,9 @@ class Listen:
             if self.device is not None:
                 raise InputError("--device names a microphone, and - asks for standard input: leave one of them out")
             if sys.stdin.isatty():
-                raise InputError("standard input is the terminal: pipe sound into it, as in arecord | panns-jax listen -")
+                raise InputError(
+                    "standard input is the terminal: pipe sound into it, as in arecord | panns-jax listen -"
+                )
             from panns_jax.infer.stream import StandardInput
 
             return StandardInput(raw=self._raw(), realtime=self.realtime)
@@ -139,9 +141,7 @@ class Listen:
         from panns_jax.infer.screen import Tally, display
 
         labels = listener.config.labels
-        ring = Ring(
-            listener.windows, listener.config.sample_rate, keeps_all=self.source == "-" and not self.realtime
-        )
+        ring = Ring(listener.windows, listener.config.sample_rate, keeps_all=self.source == "-" and not self.realtime)
         tally = Tally()
         heading = f"{stream.name}, heard by {listener.config.name}: {self.window:g} s every {self.hop:g} s"
         try:

@@ -38,13 +38,17 @@ class Microphone:
 
     def _find(self) -> Any:
         if not _inputs(self._sounddevice):
-            raise InputError("there is no microphone on this machine; sound can come by standard input: panns-jax listen -")
+            raise InputError(
+                "there is no microphone on this machine; sound can come by standard input: panns-jax listen -"
+            )
         try:
             return self._sounddevice.query_devices(self._device, "input")
         except (ValueError, self._sounddevice.PortAudioError) as error:
             reason = " ".join(str(error).split())
             if self._device is None:
-                raise InputError(f"there is no default microphone ({reason}): choose one of --devices by --device") from error
+                raise InputError(
+                    f"there is no default microphone ({reason}): choose one of --devices by --device"
+                ) from error
             raise InputError(f"--device {self._device}: {reason}; --devices lists them") from error
 
     @contextlib.contextmanager

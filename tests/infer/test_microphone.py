@@ -69,7 +69,9 @@ class StandIn(types.ModuleType):
 
 
 class _Stream:
-    def __init__(self, module: StandIn, samplerate: int, blocksize: int, callback: Any, finished_callback: Any, **_: Any):
+    def __init__(
+        self, module: StandIn, samplerate: int, blocksize: int, callback: Any, finished_callback: Any, **_: Any
+    ):
         if samplerate not in module.rates:
             raise module.PortAudioError("Device unavailable")
         self.module, self.rate, self.block = module, samplerate, blocksize
@@ -104,11 +106,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 def heard(source: Microphone, sample_rate: int) -> tuple[np.ndarray, str]:
     """All that a microphone brings until it stops, and why it stopped."""
     ring = Ring(Windows(0.5, 0.5), sample_rate, keeps_all=True)
-    parts = []
+    parts, end = [], 0
     with source.into(ring):
         try:
             while (window := ring.next()) is not None:
-                parts.append(window.samples)
+                parts.append(window.samples[end - window.first :])  # the last one overlaps the one before
+                end = window.end
         except InputError as error:
             return np.concatenate(parts), str(error)
     raise AssertionError("the microphone ended without a word")
