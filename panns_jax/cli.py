@@ -47,7 +47,8 @@ INTERRUPTED = 130
 TASKS = {
     "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files", compiles=True),
     "embed": Task("panns_jax.infer.embedding:Embed", "write one vector per sound file", compiles=True),
-    "listen": Task("panns_jax.infer.listening:Listen", "name what is heard at a microphone, while it goes on", compiles=True),
+    "listen": Task("panns_jax.infer.listening:Listen", "name what a microphone hears, as it goes on", compiles=True),
+    "distance": Task("panns_jax.infer.distance:Distance", "compare two sets of sounds: FAD, KL, IS", compiles=True),
     "models": Task("panns_jax.pretrained.cards:Models", "list the published models"),
     "info": Task("panns_jax.pretrained.cards:Info", "tell all of a model: input, time step, outputs, scores, source"),
     "fetch": Task("panns_jax.pretrained.fetch:Fetch", "download and convert released checkpoints ahead of their use"),

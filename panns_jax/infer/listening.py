@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from panns_jax.errors import InputError
+from panns_jax.infer.model_options import ModelOptions
 from panns_jax.infer.tagging import Tagged, top_tags
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Listen:
+class Listen(ModelOptions):
     """Names what is heard at a microphone, or comes by standard input, while it goes on.
 
     Every --hop seconds the model hears the latest --window seconds: in the beginning what there is, at the end what has
@@ -31,17 +31,6 @@ class Listen:
 
     source: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="-", help_behavior_hint="")] = None
     """- for standard input: a wav file, or raw samples with --raw-rate. Without it a microphone is heard."""
-    model: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
-    """Name of the architecture, for checkpoints that do not tell it. Without a checkpoint, the released one of this
-    model (Cnn14 where none is named) is downloaded the first time, and kept."""
-    checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
-    """Converted file, published .pth or training checkpoint."""
-    mirror: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
-    """Where released files are downloaded from, in place of their own record: a folder that has them under their names.
-    The environment variable PANNS_JAX_MIRROR does the same."""
-    precision: Literal["float32", "tf32", "bfloat16", "bf16"] = "float32"
-    """What the body of the model computes in; tf32 is float32 with faster products on GPUs that have them, bf16 is
-    bfloat16. Front end and head always compute in float32."""
 
     window: float = 2.0
     """Seconds of sound that the model hears at a time. Longer ones are surer, and forget later."""
@@ -65,8 +54,8 @@ class Listen:
     are dropped and counted."""
     raw_rate: Annotated[int | None, tyro.conf.arg(metavar="HZ", help_behavior_hint="")] = None
     """Sample rate of raw samples on standard input."""
-    raw_format: Literal["s16", "s24", "s32", "u8", "f32", "f64"] = "s16"
-    """Format of raw samples."""
+    raw_format: Literal["s16le", "s24le", "s32le", "f32le"] = "s16le"
+    """What a raw sample is: a signed integer or a float, of so many bits, the lowest byte first."""
     raw_channels: int = 1
     """Channels of raw samples, of which the mean is heard."""
 
@@ -113,8 +102,8 @@ class Listen:
             return StandardInput(raw=self._raw(), realtime=self.realtime)
         if self.source is not None:
             raise InputError(
-                f"listen hears a microphone or, with -, standard input: name no file ({self.source}), or put it there, as"
-                f" in panns-jax listen - < {shlex.quote(self.source)}"
+                f"listen hears a microphone or, with -, standard input: name no file ({self.source}), or put it there,"
+                f" as in panns-jax listen - < {shlex.quote(self.source)}"
             )
         if self.realtime or self.raw_rate is not None:
             raise InputError("--realtime and --raw-rate are for standard input: panns-jax listen -")
@@ -127,7 +116,7 @@ class Listen:
             return None
         if self.raw_rate < 1 or self.raw_channels < 1:
             raise InputError("--raw-rate and --raw-channels must be at least 1")
-        subtype = {"s16": "PCM_16", "s24": "PCM_24", "s32": "PCM_32", "u8": "PCM_U8", "f32": "FLOAT", "f64": "DOUBLE"}
+        subtype = {"s16le": "PCM_16", "s24le": "PCM_24", "s32le": "PCM_32", "f32le": "FLOAT"}
         return {
             "samplerate": self.raw_rate,
             "channels": self.raw_channels,

@@ -88,7 +88,7 @@ def test_raw_samples_are_mixed_and_resampled_as_those_of_a_file(listen: Any, tmp
     mixed = sound.mean(axis=1, dtype=np.float64).astype(np.float32)
     options = ("--jsonl", "--window", 0.5, "--hop", 0.25, "--top", 5)
     raw = listen(
-        sound.astype("<f4").tobytes(), "--raw-rate", 44100, "--raw-format", "f32", "--raw-channels", 2, *options
+        sound.astype("<f4").tobytes(), "--raw-rate", 44100, "--raw-format", "f32le", "--raw-channels", 2, *options
     )
     mono = listen(wav(mixed, 44100, tmp_path / "x.wav"), *options)
     assert raw.returncode == mono.returncode == 0
@@ -134,7 +134,7 @@ def test_sound_that_comes_faster_than_a_microphone_is_kept_back_and_late_windows
         ),
         (b"", ("--raw-rate", 8000), "there is no sound: it ended before the first sample"),
         (b"", ("--raw-rate", 0), "--raw-rate and --raw-channels must be at least 1"),
-        (np.full(9, np.nan, "<f4").tobytes(), ("--raw-rate", 8000, "--raw-format", "f32"), "no finite numbers"),
+        (np.full(9, np.nan, "<f4").tobytes(), ("--raw-rate", 8000, "--raw-format", "f32le"), "no finite numbers"),
         (b"", ("--window", 1, "--hop", 2), "the hop must be above 0, and at most the window"),
         (b"", ("--top", 0), "--top must be at least 1, not 0"),
         (b"", ("--min-confidence", 7), "--min-confidence must be from 0 to 1, not 7"),

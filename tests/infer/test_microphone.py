@@ -224,7 +224,7 @@ def without_portaudio(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_without_portaudio_a_sentence_tells_what_to_install(without_portaudio: None):
-    with pytest.raises(InputError, match="needs the library PortAudio.*apt install libportaudio2"):
+    with pytest.raises(InputError, match=r"needs the library PortAudio.*apt install libportaudio2"):
         Microphone()
 
 
