@@ -43,7 +43,7 @@ class Gaussian:
         # The two means differ from the common one: what that adds to the scatter is one row more.
         between = np.sqrt(self.count * count / (self.count + count)) * (mean - self.mean)
         stacked = np.concatenate([self.root, vectors - mean, between[None]])
-        self.root = np.linalg.qr(stacked, mode="r") if len(stacked) > stacked.shape[1] else stacked
+        self.root = np.asarray(np.linalg.qr(stacked, mode="r")) if len(stacked) > stacked.shape[1] else stacked
         self.mean = self.mean + (mean - self.mean) * (count / (self.count + count))
         self.count += count
 

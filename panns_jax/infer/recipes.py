@@ -7,6 +7,7 @@ the model's differ a little from theirs.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -92,6 +93,11 @@ class Prepared:
     def name(self) -> str:
         return self.source.name
 
+    @property
+    def path(self) -> Path | None:
+        """Of its file; None where it comes from elsewhere."""
+        return getattr(self.source, "path", None)
+
     def blocks(self, sample_rate: int) -> Iterator[Float[np.ndarray, "_"]]:
         """The sound, as a whole where the recipe has to know all of it.
 
@@ -120,6 +126,10 @@ class _FirstChannel:
     @property
     def name(self) -> str:
         return self.source.name
+
+    @property
+    def path(self) -> Path:
+        return self.source.path
 
     def blocks(self, sample_rate: int) -> Iterator[Float[np.ndarray, "_"]]:
         import soundfile
