@@ -46,7 +46,10 @@ INTERRUPTED = 130
 
 TASKS = {
     "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files", compiles=True),
-    "embed": Task("panns_jax.infer.embedding:Embed", "write one vector per sound file", compiles=True),
+    "embed": Task(
+        "panns_jax.infer.embedding:Embed", "write vectors of sound files, as many as there are", compiles=True
+    ),
+    "merge": Task("panns_jax.infer.merging:Merge", "join the vectors that embed --shard wrote"),
     "listen": Task("panns_jax.infer.listening:Listen", "name what a microphone hears, as it goes on", compiles=True),
     "distance": Task("panns_jax.infer.distance:Distance", "compare two sets of sounds: FAD, KL, IS", compiles=True),
     "models": Task("panns_jax.pretrained.cards:Models", "list the published models"),

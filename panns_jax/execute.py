@@ -56,7 +56,9 @@ def for_each(
     engine: Engine = "local",
     address: str | None = None,
     ahead: int = _AHEAD,
-    is_failure: Callable[[Result], bool] = lambda result: False,
+    failures_in: Callable[[Result | None], int] = lambda result: 0,
+    size: Callable[[Item], int] = lambda item: 1,
+    done: int = 0,
 ) -> Generator[Iterator[Outcome[Item, Result]]]:
     """Applies a function to every item, shows progress, and gives the outcomes in the order of the items.
 
@@ -77,7 +79,9 @@ def for_each(
       engine: "local" processes, or "ray".
       address: of a cluster of Ray's, "auto" or host:port; without one, Ray is started on this machine.
       ahead: results that may wait, per worker, for an earlier item.
-      is_failure: whether a result stands for a failure, too; for the number of failures that is shown.
+      failures_in: how many failures a result stands for; for the number of failures that is shown.
+      size: how many `unit`s an item is, for the progress bar.
+      done: how many of them were done before, likewise.
 
     Raises:
       InputError: `workers` or `address` does not fit, Ray is not installed or cannot be joined, or the function raised
@@ -85,13 +89,13 @@ def for_each(
     """
     answers = _answers(function, items, workers, engine, address, ahead)
     with contextlib.closing(answers), progress_bar(unit, shown=len(items) > 1) as bar:
-        task_id = bar.add_task(task, total=len(items), note="")
+        task_id = bar.add_task(task, total=done + sum(map(size, items)), completed=done, note="")
 
         def shown() -> Iterator[Outcome[Item, Result]]:
             failures = 0
             for item, answer in zip(items, answers, strict=True):
-                failures += answer.failure is not None or is_failure(answer.result)
-                bar.update(task_id, advance=1, note=f"{failures} failed" if failures else "")
+                failures += 1 if answer.failure is not None else failures_in(answer.result)
+                bar.update(task_id, advance=size(item), note=f"{failures} failed" if failures else "")
                 yield Outcome(item, *answer)
 
         yield shown()

@@ -153,7 +153,7 @@ def download(
                 engine=engine,
                 address=address,
                 ahead=_AHEAD,
-                is_failure=_is_failed,
+                failures_in=_is_failed,
             ) as outcomes,
         ):
             failures = _record(counted(outcomes, nodes), journal, out)

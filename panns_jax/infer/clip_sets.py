@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from panns_jax.infer.files import hear_sounds
 from panns_jax.infer.listener import Listener
 from panns_jax.infer.recipes import SILENT, Recipe
 from panns_jax.infer.sources import SoundFile, Source
-
-_FORMS = (".h5", ".hdf5", ".npz")
+from panns_jax.infer.vectors import open_vectors
+from panns_jax.infer.vectors.folder import ATTRIBUTES, INDEX
+from panns_jax.infer.vectors.table import form_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,31 +49,26 @@ def require_clips(path: Path) -> None:
     Raises:
       InputError: there is no such folder or file, no sound in the folder, or the file is none of vectors by its name.
     """
-    if is_folder(path):
+    if not _holds_vectors(path):
         if not _sounds_in(path):
             raise InputError(f"{path}: there are no sound files in the folder")
-        return
-    require_file(path, "a folder of sounds, or a file of vectors")
-    if path.suffix.lower() not in _FORMS:
-        raise InputError(
-            f"{path}: is to be a folder of sounds, or a file of vectors that ends in {' or '.join(_FORMS)}"
-        )
+    elif not is_folder(path):
+        require_file(path, "a folder of sounds, or a file of vectors")
+        form_of(path)
 
 
 def clip_set(path: Path, recipe: Recipe, listener: Callable[[], Listener]) -> ClipSet:
     """The clips of a folder, heard as a recipe has it, or the vectors of a file.
 
     Args:
-      path: a folder of sounds, or what `panns-jax embed` wrote (.h5, .npz).
+      path: a folder of sounds, or what `panns-jax embed` wrote.
       recipe: what becomes of sounds.
       listener: gives the model, where it is needed.
 
     Raises:
       InputError: it is neither, or cannot be read, or no sound of a folder can.
     """
-    if is_folder(path):
-        return _heard(path, recipe, listener)
-    return _read(path, recipe)
+    return _read(path, recipe) if _holds_vectors(path) else _heard(path, recipe, listener)
 
 
 def _heard(folder: Path, recipe: Recipe, listener: Callable[[], Listener]) -> ClipSet:
@@ -107,39 +102,21 @@ def _sounds_in(folder: Path) -> list[Source]:
 
 
 def _read(path: Path, recipe: Recipe) -> ClipSet:
-    arrays, model = _content(path)
-    missing = [name for name in ("name", "embedding") if name not in arrays]
-    if missing:
-        raise InputError(f"{path}: has no {' and no '.join(missing)}; vectors are written by panns-jax embed")
-    names = [
-        name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name) for name in arrays["name"]
-    ]
-    if not names:
-        raise InputError(f"{path}: holds no vectors")
-    common = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""  # noqa: PTH120
+    with open_vectors(path) as table:
+        missing = [tap for tap in recipe.taps if tap not in table.taps]
+        if missing:
+            wanted = " ".join(f"--tap {tap}" for tap in recipe.taps)
+            raise InputError(f"{path}: has no {' and no '.join(missing)}, which the recipe needs: embed with {wanted}")
+        names = list(table.names)
+        if not names:
+            raise InputError(f"{path}: holds no vectors")
+        arrays = {tap: table.read(tap, 0, len(names)) for tap in recipe.taps}
+        model = table.attributes.get("model")
+    common = os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120
     below = [Path(os.path.relpath(name, common or ".")).as_posix() for name in names]
     order = sorted(range(len(names)), key=below.__getitem__)
-    wanted = [tap for tap in recipe.taps if tap in arrays]
-    return ClipSet(path, [below[i] for i in order], {tap: arrays[tap][order] for tap in wanted}, None, model)
+    return ClipSet(path, [below[i] for i in order], {tap: array[order] for tap, array in arrays.items()}, None, model)
 
 
-def _content(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
-    if path.suffix.lower() in (".h5", ".hdf5"):
-        import h5py
-
-        try:
-            with h5py.File(path) as file:
-                found = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-                return {name: item[()] for name, item in found.items()}, _text(file.attrs.get("model"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read as HDF5: {error}") from error
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as npz: {error}") from error
-    return arrays, _text(arrays.get("model"))
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+def _holds_vectors(path: Path) -> bool:
+    return not is_folder(path) or ((path / INDEX).is_file() and (path / ATTRIBUTES).is_file())

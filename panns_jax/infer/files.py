@@ -57,6 +57,14 @@ class SoundFiles:
         failures = [failure for path in self.files if (failure := _failure(path))]
         if len(failures) == len(self.files):
             raise nothing_heard(failures)
+        return self.listener()
+
+    def listener(self) -> "Listener":
+        """The model of the options.
+
+        Raises:
+          InputError: it cannot be loaded.
+        """
         from panns_jax.infer.listener import load_listener
 
         return load_listener(self.model, self.checkpoint, self.mirror, self.precision)

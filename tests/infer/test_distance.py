@@ -142,13 +142,13 @@ def test_vectors_of_files_are_compared_as_those_of_folders(main: Any, folders: A
     assert same["frechet_distance"] < 1e-6
     refused = main("distance", folders[0], out, "--checkpoint", checkpoint, "--recipe", "audioldm-eval")
     assert refused.returncode == 2
-    assert "the files hold no logits" in refused.stderr
+    assert "b.h5: has no logits, which the recipe needs: embed with --tap embedding --tap logits" in refused.stderr
 
 
 def vectors(path: Path, names: list[str], seed: int, **arrays: Any) -> Path:
     embedding = np.random.default_rng(seed).normal(size=(len(names), 4)).astype(np.float32)
-    arrays = {"name": np.array(names), "embedding": embedding, **arrays}
-    np.savez(path, **arrays)
+    told = json.dumps({"model": arrays.pop("model", None)})
+    np.savez(path, **{"name": np.array(names, str), "embedding": embedding, "attributes": np.array(told), **arrays})
     return path
 
 
@@ -211,11 +211,10 @@ def test_sets_that_cannot_be_compared_are_told_in_a_sentence(main: Any, folders:
     cases = {
         tmp_path / "nowhere": "there is no such file",
         tmp_path / "empty": "there are no sound files in the folder",
-        folders[0]
-        / NAMES[0]: r"is to be a folder of sounds, or a file of vectors that ends in \.h5 or \.hdf5 or \.npz",
-        tmp_path / "broken.npz": "cannot be read as npz",
-        tmp_path / "broken.h5": "cannot be read as HDF5",
-        tmp_path / "other.h5": "has no name and no embedding",
+        folders[0] / NAMES[0]: r"must end in \.h5, \.hdf5, \.npz or \.parquet, or be a folder",
+        tmp_path / "broken.npz": "broken.npz",
+        tmp_path / "broken.h5": "broken.h5",
+        tmp_path / "other.h5": "other.h5",
         vectors(
             tmp_path / "b.npz", NAMES, 1, model="Cnn6"
         ): "has vectors of Cnn14 and .* of Cnn6, which cannot be compared",
@@ -252,3 +251,29 @@ def test_files_that_fail_are_named_and_the_rest_compared(main: Any, folders: Any
     assert done.returncode == 1
     assert "left out 1 of 3 files" in done.stderr
     assert json.loads(done.stdout)["judged"]["clips"] == 2
+
+
+@pytest.mark.parametrize("out", ["b.npz", "b.h5", "b"])
+def test_what_was_embedded_by_a_recipe_has_the_distances_of_the_sounds(
+    main: Any, folders: Any, checkpoint: Path, tmp_path: Path, out: str
+):
+    options = ("--checkpoint", checkpoint, "--recipe", "audioldm-eval")
+    sounds = [folders[1] / name for name in NAMES]
+    assert main("embed", *sounds, *options, "--out", tmp_path / out).returncode == 0
+    from_sounds, from_vectors = (
+        json.loads(main("distance", folders[0], judged, *options, "--format", "json").stdout)
+        for judged in (folders[1], tmp_path / out)
+    )
+    for figure in ("frechet_distance", "kl_softmax", "kl_sigmoid", "inception_score_mean", "inception_score_std"):
+        assert from_vectors[figure] == pytest.approx(from_sounds[figure], rel=1e-4)
+    assert from_vectors["judged"]["silent"] is None
+    assert (
+        main("embed", *sounds, *options, "--out", tmp_path / out).stdout.strip() == f"{tmp_path / out} is there already"
+    )
+
+
+def test_a_recipe_hears_whole_files(main: Any, folders: Any, checkpoint: Path, tmp_path: Path):
+    options = ("--checkpoint", checkpoint, "--recipe", "fad", "--window", 1, "--out", tmp_path / "x.h5")
+    done = main("embed", folders[0] / NAMES[0], *options)
+    assert done.returncode == 2
+    assert "--recipe fad hears whole files: leave out --window" in done.stderr

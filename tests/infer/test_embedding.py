@@ -27,7 +27,8 @@ def test_embeddings_are_the_models_in_the_order_of_the_files(
 ):
     out = tmp_path / "vectors.h5"
     done = main("embed", *sounds, "--out", out, "--checkpoint", checkpoint)
-    assert (done.returncode, done.stdout) == (0, "")
+    assert (done.returncode, done.stdout) == (0, f"3 of 3 files are in {out}\n")
+    assert sorted(path.name for path in tmp_path.glob("vectors*")) == ["vectors.h5", "vectors.h5.journal.jsonl"]
     with opened(out) as file:
         assert set(file) == {"name", "embedding"}
         assert [name.decode() for name in file["name"][:]] == [str(path) for path in sounds]
@@ -36,7 +37,20 @@ def test_embeddings_are_the_models_in_the_order_of_the_files(
         assert (vectors.shape, vectors.dtype) == ((3, 128), np.float32)
         for path, vector in zip(sounds, vectors[:], strict=True):
             np.testing.assert_allclose(vector, by_hand(path).embedding, atol=1e-4)
-        assert dict(file.attrs) == {"model": "DemoCnn", "sample_rate": 32000, "checkpoint": checkpoint.name}
+        told = dict(file.attrs)
+        assert {name: told.pop(name) for name in ("panns_jax", "jax", "list_sha256")}.keys()
+        assert told == {
+            "model": "DemoCnn",
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": "0" * 64,
+            "sample_rate": 32000,
+            "tap": "embedding",
+            "dtype": "float32",
+            "precision": "float32",
+            "files": 3,
+            "failed": 0,
+            "list_files": 3,
+        }
 
 
 def test_files_that_fail_have_no_row_and_are_named(main: Any, checkpoint: Path, sounds: list[Path], tmp_path: Path):
@@ -77,8 +91,9 @@ def test_what_was_there_is_replaced(main: Any, checkpoint: Path, sounds: list[Pa
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("vectors.npy", "--out must end in .h5 or .hdf5"),
-        ("vectors", "--out must end in .h5 or .hdf5"),
+        ("vectors.npy", "vectors.npy must end in .h5, .hdf5, .npz or .parquet, or be a folder"),
+        ("folder", "folder holds other files than vectors"),
+        ("nowhere/vectors", "the folder nowhere does not exist"),
         ("nowhere/vectors.h5", "the folder nowhere does not exist"),
         ("folder.h5", "folder.h5 is a folder"),
     ],
@@ -87,6 +102,8 @@ def test_an_output_that_cannot_be_written_is_named_before_anything_is_loaded(
     out: str, message: str, main: Any, sounds: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "folder.h5").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine.txt").touch()
     # There is no such checkpoint either, but that would be found out later.
     monkeypatch.chdir(tmp_path)
     done = main("embed", sounds[0], "--out", out, "--checkpoint", "nowhere.pth")
