@@ -11,6 +11,13 @@ from panns_jax.errors import InputError
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _RULE = re.compile(r"[─\-]{8,}")
 
+
+def _choices(listed: str) -> str:
+    """What can be chosen; where nothing is the default, tyro lists that, too, and all in any order."""
+    choices = listed.split(", ")
+    return ", ".join(sorted(set(choices) - {"'None'"})) if "'None'" in choices else listed
+
+
 # What Python and tyro say for programmers, and what it means to whoever typed the option.
 _PLAINLY = (
     (
@@ -19,13 +26,27 @@ _PLAINLY = (
     ),
     (re.compile(r"error parsing (\S+): could not convert string to float: (.*)"), r"\1 must be a number, not \2"),
     (
+        re.compile(r"error parsing (\S+): no type matching \{None\}\|INT could be instantiated from \[(.*?)\].*"),
+        r"\1 must be a whole number, not \2",
+    ),
+    (
+        re.compile(
+            r"error parsing (\S+): no type matching \{None\}\|INT\|\{(\w+)\} could be instantiated from \[(.*?)\].*"
+        ),
+        r"\1 must be a whole number or \2, not \3",
+    ),
+    (
+        re.compile(r"error parsing (\S+): no type matching \{None\}\|FLOAT could be instantiated from \[(.*?)\].*"),
+        r"\1 must be a number, not \2",
+    ),
+    (
         re.compile(r"unrecognized options: ((?:[^-][^,]*)(?:, [^-][^,]*)*)$"),
         r"there is no place for \1: name the files together, before or after the options",
     ),
     (re.compile(r"missing value for argument '(\S+)'\. Expected 1 values"), r"\1 needs a value"),
     (
         re.compile(r"invalid choice (.*) for argument '(\S+)'\. Expected one of \((.*)\)"),
-        r"\2 must be one of \3, not \1",
+        lambda found: f"{found[2]} must be one of {_choices(found[3])}, not {found[1]}",
     ),
 )
 

@@ -20,6 +20,7 @@ HEAVY = (
     "matplotlib",
     "yt_dlp",
     "ray",
+    "pyarrow",
 )
 
 

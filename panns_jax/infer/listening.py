@@ -10,14 +10,11 @@ import tyro
 
 from panns_jax.errors import InputError
 from panns_jax.infer.model_options import ModelOptions
-from panns_jax.infer.tagging import Tagged, top_tags
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from panns_jax.infer.live import LiveListener
     from panns_jax.infer.stream import Stream
-    from panns_jax.labels import LabelSet
+    from panns_jax.infer.tags import Choice
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,15 +75,18 @@ class Listen(ModelOptions):
 
         from panns_jax.infer.listener import DEFAULT_MODEL
         from panns_jax.infer.live import LiveListener
+        from panns_jax.infer.tags import Choice
         from panns_jax.pretrained.load import load_model
 
         named = DEFAULT_MODEL if self.model is None and self.checkpoint is None else self.model
         model = load_model(named, self.checkpoint, mirror=self.mirror, precision=self.precision)
-        shown = tuple(model.config.labels.index(name) for name in self.classes)
+        labels = model.config.labels
+        classes = tuple(dict.fromkeys(map(labels.index, self.classes))) or None
+        choice = Choice(labels, classes, self.top, self.min_confidence)
         listener = LiveListener(model, windows)
         with _told(f"preparing {model.config.name}"):
             listener.prepare()
-        self._listen(stream, listener, shown)
+        self._listen(stream, listener, choice)
         return 0
 
     def _stream(self) -> "Stream":
@@ -124,29 +124,23 @@ class Listen(ModelOptions):
             "endian": "LITTLE",
         }
 
-    def _listen(self, stream: "Stream", listener: "LiveListener", shown: tuple[int, ...]) -> None:
+    def _listen(self, stream: "Stream", listener: "LiveListener", choice: "Choice") -> None:
         from panns_jax.infer.live import answers
         from panns_jax.infer.ring import Ring
         from panns_jax.infer.screen import Tally, display
 
-        labels = listener.config.labels
         ring = Ring(listener.windows, listener.config.sample_rate, keeps_all=self.source == "-" and not self.realtime)
         tally = Tally()
         heading = f"{stream.name}, heard by {listener.config.name}: {self.window:g} s every {self.hop:g} s"
         try:
-            with display(heading, min(self.top, len(shown or labels)), jsonl=self.jsonl) as screen, stream.into(ring):
+            with display(heading, min(self.top, len(choice.indices)), jsonl=self.jsonl) as screen, stream.into(ring):
                 for answer in answers(listener, ring):
                     tally.add(answer)
-                    screen.show(answer, self._tags(answer.clipwise, labels, shown), tally)
+                    screen.show(answer, choice.tags(answer.clipwise), tally)
         except KeyboardInterrupt:
             print(tally.told(stream.lost), file=sys.stderr)
             raise
         print(tally.told(stream.lost), file=sys.stderr)
-
-    def _tags(self, clipwise: "np.ndarray", labels: "LabelSet", shown: tuple[int, ...]) -> list[Tagged]:
-        tags = top_tags(clipwise, labels, self.top if not shown else len(labels))
-        kept = [tag for tag in tags if tag.probability >= self.min_confidence and (not shown or tag.index in shown)]
-        return kept[: self.top]
 
 
 def _list_devices() -> int:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from panns_jax.infer.live import Answer
-    from panns_jax.infer.tagging import Tagged
+    from panns_jax.infer.tags import Tagged
 
 
 @dataclasses.dataclass

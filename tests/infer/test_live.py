@@ -20,7 +20,7 @@ from panns_jax.infer.listener import Listener
 from panns_jax.infer.live import Answer, LiveListener, answers
 from panns_jax.infer.ring import Ring
 from panns_jax.infer.screen import JsonLines, Lines, Screen, Tally
-from panns_jax.infer.tagging import top_tags
+from panns_jax.infer.tags import top_tags
 from panns_jax.infer.windows import Windows
 from panns_jax.labels import numbered
 from panns_jax.models.model import Model
