@@ -54,6 +54,8 @@ TASKS = {
         "panns_jax.infer.embedding:Embed", "write vectors of sound files, as many as there are", compiles=True
     ),
     "merge": Task("panns_jax.infer.merging:Merge", "join the vectors that embed --shard wrote"),
+    "listen": Task("panns_jax.infer.listening:Listen", "name what a microphone hears, as it goes on", compiles=True),
+    "distance": Task("panns_jax.infer.distance:Distance", "compare two sets of sounds: FAD, KL, IS", compiles=True),
     "models": Task("panns_jax.pretrained.cards:Models", "list the published models"),
     "info": Task("panns_jax.pretrained.cards:Info", "tell all of a model: input, time step, outputs, scores, source"),
     "fetch": Task("panns_jax.pretrained.fetch:Fetch", "download and convert released checkpoints ahead of their use"),

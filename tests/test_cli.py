@@ -107,7 +107,7 @@ def test_the_installed_command_is_the_module():
     ("arguments", "sentence"),
     [
         (["tga"], "there is no task 'tga'; did you mean 'tag'?"),
-        (["whistle"], "there is no task 'whistle'; see python -m panns_jax --help"),
+        (["zebra"], "there is no task 'zebra'; see python -m panns_jax --help"),
         ([""], "there is no task ''; see python -m panns_jax --help"),
         (["--tag"], "there is no task '--tag'; did you mean 'tag'?"),
         (["tag"], "name at least one sound file"),

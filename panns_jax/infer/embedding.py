@@ -12,6 +12,7 @@ from panns_jax.errors import InputError
 from panns_jax.execute import Engine, tell_nodes
 from panns_jax.infer.bulk.rows import Dtype, StoredTap
 from panns_jax.infer.files import SoundFiles, nothing_heard
+from panns_jax.infer.recipes import RECIPES, RecipeName
 
 if TYPE_CHECKING:
     from panns_jax.infer.bulk.journal import Journal
@@ -44,6 +45,10 @@ class Embed(SoundFiles):
     """What is stored of the model, embedding by default; given several times for several. pooled is what the last
     layers read, logits come before the sigmoid; frames is a sequence, as are pooled and logits of decision-level
     models."""
+    recipe: Annotated[RecipeName | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Hear each file as tools do that measure distances, and store what they take, by their model (Cnn14_16k where none
+    is named). fad: the mean of the channels, embedding. audioldm-eval: the first channel less its mean, padded to
+    32,000 samples, embedding and logits."""
     window: Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")] = None
     """Hear windows of this length one by one, instead of each file as a whole."""
     hop: Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")] = None
@@ -74,6 +79,8 @@ class Embed(SoundFiles):
         from panns_jax.infer.bulk.rows import stamp_of
         from panns_jax.infer.bulk.store import opened, part_of
 
+        if self.recipe is not None and self.model is None and self.checkpoint is None:
+            return dataclasses.replace(self, model=RECIPES[self.recipe].models[0]).run()
         self._require_fitting()
         windows, everything = self._windows, self.sources
         sources = self._part_of(everything)
@@ -98,9 +105,17 @@ class Embed(SoundFiles):
                 raise
             return self._finish(store, sources, told)
 
+    @property
+    def sources(self) -> "list[Source]":
+        """The sounds of the options, as the recipe has them heard."""
+        sources = super().sources
+        return sources if self.recipe is None else [*RECIPES[self.recipe].of(sources)]
+
     def _require_fitting(self) -> None:
         from panns_jax.infer.vectors.writing import require_writable
 
+        if self.recipe is not None and self.window is not None:
+            raise InputError(f"--recipe {self.recipe} hears whole files: leave out --window")
         require_writable(self.out)
         if self.engine == "local":
             for option, value in (("--workers", self.workers), ("--address", self.address)):
@@ -130,7 +145,7 @@ class Embed(SoundFiles):
         return part
 
     def _taps(self, listener: "Listener") -> tuple[StoredTap, ...]:
-        taps = tuple(dict.fromkeys(self.tap)) or ("embedding",)
+        taps = tuple(dict.fromkeys(self.tap)) or (RECIPES[self.recipe].taps if self.recipe else ("embedding",))
         if "embedding" in taps and listener.config.embedding_dim is None:
             raise InputError(
                 f"{listener.config.name} makes no embedding: choose a model with one, such as Cnn14, or"
@@ -158,6 +173,8 @@ class Embed(SoundFiles):
             told |= {"window": windows.length, "hop": windows.hop}
         if "frames" in taps or config.embedding_dim is None:
             told["step"] = listener.step / config.sample_rate
+        if self.recipe is not None:
+            told["recipe"] = self.recipe
         if self.shard is not None:
             told["shard"] = str(Shard.parse(self.shard))
         return told | {"panns_jax": version("panns_jax"), "jax": version("jax")}
