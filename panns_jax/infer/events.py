@@ -11,7 +11,6 @@ In this order:
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -23,8 +22,9 @@ _SAME = 1e-6
 """Seconds that are no difference: times are products of steps, and round."""
 
 
-class Event(NamedTuple):
-    """A sound, from where to where it is heard.
+@dataclasses.dataclass(frozen=True, order=True, slots=True)
+class Event:
+    """A sound, from where to where it is heard; in order of the onset, then the offset, then the class.
 
     Attributes:
       onset: seconds from the beginning of the recording.
@@ -114,7 +114,7 @@ def find_events(track: ScoreTrack, rules: EventRules, classes: Sequence[int] | N
         Event(round(float(onset[i]), 6), round(float(offset[i]), 6), int(wanted[index[i]]), float(str(peak[i])))
         for i in np.flatnonzero(lasts)
     )
-    return sorted(events, key=lambda event: event[:3])
+    return sorted(events)
 
 
 def median_filtered(

@@ -1,5 +1,6 @@
 """From scores over time to events."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -24,6 +25,10 @@ def times(events: list[Event]) -> list[tuple[float, float]]:
     return [(event.onset, event.offset) for event in events]
 
 
+def places(event: Event) -> tuple[float, float, int]:
+    return event.onset, event.offset, event.index
+
+
 tenths = st.integers(0, 10).map(lambda tenth: np.float32(tenth / 10))
 tracks = arrays.arrays(
     np.float32, st.tuples(st.integers(1, 60), st.integers(1, 4)), elements=tenths, fill=st.just(np.float32(0))
@@ -41,7 +46,7 @@ rules = st.builds(
 @given(track=tracks, rules=rules)
 def test_events_are_sorted_lie_in_the_recording_and_those_of_a_class_are_apart(track: ScoreTrack, rules: EventRules):
     events = find_events(track, rules)
-    assert events == sorted(events, key=lambda event: event[:3])
+    assert events == sorted(events)
     for event in events:
         assert 0 <= event.onset < event.offset <= track.duration + 1e-6
         assert event.offset - event.onset >= float(rules.min_duration) - 2e-6
@@ -72,7 +77,7 @@ def test_the_events_found_again_in_themselves_are_the_same(track: ScoreTrack, ru
         ScoreTrack(scores, STEP, track.duration),
         EventRules(0.5, min_duration=rules.min_duration, min_gap=rules.min_gap),
     )
-    assert [event[:3] for event in again] == [event[:3] for event in events]
+    assert [places(event) for event in again] == [places(event) for event in events]
 
 
 @given(track=tracks, rules=rules, higher=st.floats(0, 1), higher_low=st.floats(0, 1))
@@ -98,7 +103,7 @@ def test_what_higher_thresholds_find_lies_within_what_lower_ones_find(
 def test_a_class_gets_what_it_gets_alone(track: ScoreTrack, rules: EventRules, data: st.DataObject):
     index = data.draw(st.integers(0, track.scores.shape[1] - 1))
     alone = ScoreTrack(track.scores[:, [index]], track.step, track.duration)
-    expected = [event._replace(index=index) for event in find_events(alone, rules)]
+    expected = [dataclasses.replace(event, index=index) for event in find_events(alone, rules)]
     assert [event for event in find_events(track, rules) if event.index == index] == expected
     assert find_events(track, rules, [index]) == expected
 
