@@ -46,6 +46,10 @@ INTERRUPTED = 130
 
 TASKS = {
     "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files", compiles=True),
+    "detect": Task("panns_jax.infer.detection:Detect", "find sound events, from where to where", compiles=True),
+    "evaluate-events": Task(
+        "panns_jax.infer.event_evaluation:EvaluateEvents", "score detected events against a reference by sed_eval"
+    ),
     "embed": Task("panns_jax.infer.embedding:Embed", "write one vector per sound file", compiles=True),
     "models": Task("panns_jax.pretrained.cards:Models", "list the published models"),
     "info": Task("panns_jax.pretrained.cards:Info", "tell all of a model: input, time step, outputs, scores, source"),
