@@ -50,6 +50,10 @@ class Task:
 
 TASKS = {
     "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files", compiles=True),
+    "detect": Task("panns_jax.infer.detection:Detect", "find sound events, from where to where", compiles=True),
+    "evaluate-events": Task(
+        "panns_jax.infer.event_evaluation:EvaluateEvents", "score detected events against a reference by sed_eval"
+    ),
     "embed": Task(
         "panns_jax.infer.embedding:Embed", "write vectors of sound files, as many as there are", compiles=True
     ),

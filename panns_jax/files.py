@@ -201,8 +201,8 @@ def require_parent(path: str | os.PathLike[str]) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def make_folder(out: Path) -> None:
-    """Makes the folder that the option --out names, where there is none.
+def make_folder(out: Path, option: str = "--out") -> None:
+    """Makes the folder that an option names, where there is none.
 
     Raises:
       InputError: it cannot be made.
@@ -210,7 +210,7 @@ def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--out {out}: cannot be made: {error.strerror}") from error
+        raise InputError(f"{option} {out}: cannot be made: {error.strerror}") from error
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:

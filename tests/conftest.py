@@ -41,6 +41,7 @@ jaxtyping.install_import_hook(
         "panns_jax.infer",
         "panns_jax.kernels",
         "panns_jax.models",
+        "panns_jax.plots",
         "panns_jax.ontology",
         "panns_jax.streams",
         "panns_jax.train",

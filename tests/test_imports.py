@@ -76,7 +76,17 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "--version", "tag --help", "embed --help", "convert --help", "download --help", "split --help"],
+    [
+        "--help",
+        "--version",
+        "tag --help",
+        "detect --help",
+        "evaluate-events --help",
+        "embed --help",
+        "convert --help",
+        "download --help",
+        "split --help",
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: str):
     assert loaded_by(command(arguments)) == set()

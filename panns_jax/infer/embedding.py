@@ -1,6 +1,7 @@
 """`panns-jax embed`: sound files to vectors, as many as there are, in one file or folder."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,7 +106,7 @@ class Embed(SoundFiles):
                 raise
             return self._finish(store, sources, told)
 
-    @property
+    @functools.cached_property
     def sources(self) -> "list[Source]":
         """The sounds of the options, as the recipe has them heard."""
         sources = super().sources

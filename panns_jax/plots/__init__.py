@@ -1,0 +1,1 @@
+"""Figures. Matplotlib, an extra, is imported where it draws."""
