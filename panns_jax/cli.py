@@ -47,6 +47,9 @@ INTERRUPTED = 130
 TASKS = {
     "tag": Task("panns_jax.infer.tagging:Tag", "name what is heard in sound files", compiles=True),
     "embed": Task("panns_jax.infer.embedding:Embed", "write one vector per sound file", compiles=True),
+    "export": Task(
+        "panns_jax.infer.export.options:Export", "write a model as ONNX or StableHLO for other runtimes", compiles=True
+    ),
     "models": Task("panns_jax.pretrained.cards:Models", "list the published models"),
     "info": Task("panns_jax.pretrained.cards:Info", "tell all of a model: input, time step, outputs, scores, source"),
     "fetch": Task("panns_jax.pretrained.fetch:Fetch", "download and convert released checkpoints ahead of their use"),

@@ -3,10 +3,10 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.core import min_dim
 
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig, mixup
@@ -124,7 +124,7 @@ def as_image(x: Clips, frequencies: int) -> Clips:
 
 def side_by_side(x: Clips, y: Clips) -> Clips:
     """The channels of both. One of them can be a step longer, where the published models fail: it is cut."""
-    steps = jax.core.min_dim(x.values.shape[1], y.values.shape[1])  # of symbols, too, as exported programs have
+    steps = min_dim(x.values.shape[1], y.values.shape[1])  # of symbols, too, as exported programs have
     values = jnp.concatenate([lax.slice_in_dim(of.values, 0, steps, axis=1) for of in (x, y)], axis=-1)
     lengths = None if x.lengths is None or y.lengths is None else jnp.minimum(x.lengths, y.lengths)
     return Clips(values, lengths, x.view.beside(y.view))
