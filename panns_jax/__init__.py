@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from panns_jax.errors import InputError as InputError
+    from panns_jax.infer.api import Embedder as Embedder
+    from panns_jax.infer.api import Tagger as Tagger
     from panns_jax.infer.prepared import PreparedModel as PreparedModel
     from panns_jax.infer.prepared import prepare as prepare
     from panns_jax.labels import LabelSet as LabelSet
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
     from panns_jax.process import tune_process as tune_process
 
 _HOMES = {
+    "Embedder": "panns_jax.infer.api",
     "InputError": "panns_jax.errors",
     "LabelSet": "panns_jax.labels",
     "Model": "panns_jax.models.model",
     "ModelConfig": "panns_jax.models.config",
     "Output": "panns_jax.models.model",
     "PreparedModel": "panns_jax.infer.prepared",
+    "Tagger": "panns_jax.infer.api",
     "cache_programs": "panns_jax.process",
     "create_model": "panns_jax.models.registry",
     "create_transfer": "panns_jax.models.transfer",

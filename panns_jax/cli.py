@@ -60,6 +60,9 @@ TASKS = {
     "merge": Task("panns_jax.infer.merging:Merge", "join the vectors that embed --shard wrote"),
     "listen": Task("panns_jax.infer.listening:Listen", "name what a microphone hears, as it goes on", compiles=True),
     "distance": Task("panns_jax.infer.distance:Distance", "compare two sets of sounds: FAD, KL, IS", compiles=True),
+    "export": Task(
+        "panns_jax.infer.export.options:Export", "write a model as ONNX or StableHLO for other runtimes", compiles=True
+    ),
     "models": Task("panns_jax.pretrained.cards:Models", "list the published models"),
     "info": Task("panns_jax.pretrained.cards:Info", "tell all of a model: input, time step, outputs, scores, source"),
     "fetch": Task("panns_jax.pretrained.fetch:Fetch", "download and convert released checkpoints ahead of their use"),

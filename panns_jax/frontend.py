@@ -6,6 +6,7 @@ whatever the precision of the layers behind it: the power of a full-scale tone o
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,20 +93,28 @@ def power_spectrogram(
     if samples < config.min_samples:
         raise ValueError(f"the front end needs at least {config.min_samples} samples, got {samples}")
     padded = _reflected(jnp.asarray(waveform, jnp.float32), config.window_size // 2, lengths)
-    starts = np.arange(config.frames(samples)) * config.hop_size
+    starts = counted(config.frames(samples)) * config.hop_size
     # Indexed frames reach the real FFT faster than strided slices or a convolution with Fourier kernels do.
     frames = padded[:, starts[:, None] + np.arange(config.window_size)]
     spectrum = jnp.fft.rfft(frames * hann_window(config.window_size))
     return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
 
 
+def counted(count: Any) -> Int[np.ndarray | Array, " count"]:
+    """0, 1, 2, …: an array of NumPy, but where `count` is a symbol, as in exported programs."""
+    return np.arange(count) if isinstance(count, int) else jnp.arange(count)
+
+
 def _reflected(
     waveform: Float[Array, "batch samples"], size: int, lengths: Int[Array, " batch"] | None
 ) -> Float[Array, "batch padded"]:
     """Each clip with `size` samples more at both ends, mirrored at its first and last sample."""
-    if lengths is None:
-        return jnp.pad(waveform, ((0, 0), (size, size)), mode="reflect")
     samples = waveform.shape[1]
+    if lengths is None:
+        # What `jnp.pad` does, too, but not where the number of samples is a symbol, as in exported programs.
+        before = lax.slice_in_dim(waveform, 1, size + 1, axis=1)
+        after = lax.slice_in_dim(waveform, samples - size - 1, samples - 1, axis=1)
+        return jnp.concatenate([lax.rev(before, (1,)), waveform, lax.rev(after, (1,))], axis=1)
     place, last = jnp.arange(-size, samples + size), lengths[:, None] - 1
     place = jnp.abs(place)
     return jnp.take_along_axis(waveform, jnp.where(place > last, jnp.maximum(2 * last - place, 0), place), axis=1)
@@ -131,9 +140,11 @@ def log_mel(
       ValueError: the waveform is shorter than `config.min_samples`.
     """
     whole = functools.partial(_log_mel, config=config)
+    # Symbolic numbers, as exported programs have, are not split.
+    if not all(isinstance(size, int) for size in waveform.shape):
+        return whole(waveform, lengths)
     clips = max(1, _FRAMES_AT_ONCE // config.frames(waveform.shape[-1]))
-    # A symbolic number of clips, as exported programs have, is not split.
-    if not isinstance(waveform.shape[0], int) or waveform.shape[0] <= clips:
+    if waveform.shape[0] <= clips:
         return whole(waveform, lengths)
 
     def by_parts(waveform: Array, lengths: Array | None) -> Float[Array, "batch frames mels"]:

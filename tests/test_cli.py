@@ -125,7 +125,10 @@ def test_the_installed_command_is_the_module():
             "--clip-seconds must be a number, not 'x'",
         ),
         (["embed", "x.wav"], "missing from python -m panns_jax embed: --out"),
-        (["embed", "x.wav", "--out", "x.npy"], "--out must end in .h5 or .hdf5, got 'x.npy'"),
+        (
+            ["embed", "x.wav", "--out", "x.npy"],
+            "--x.npy must end in .h5, .hdf5, .npz or .parquet, or be a folder, whose name has no ending",
+        ),
         (["evaluate", "--index", "x.h5"], "name what is to be scored: --checkpoint PATH, or --model NAME"),
         (["fetch"], "name at least one model, such as Cnn14"),
         (["convert"], "missing from python -m panns_jax convert: SRC"),
@@ -227,12 +230,15 @@ def test_ctrl_c_ends_in_a_word_and_130(checkpoint: Path, sound: Path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes and signals of POSIX")
-def test_an_output_that_was_interrupted_leaves_nothing_behind(checkpoint: Path, sound: Path, tmp_path: Path):
+def test_an_output_that_was_interrupted_is_absent_and_what_was_done_is_kept_to_go_on(
+    checkpoint: Path, sound: Path, tmp_path: Path
+):
     out = tmp_path / "vectors.h5"
     code, _, err = interrupted(["embed", *[sound] * 3000, "--checkpoint", checkpoint, "--out", out], out)
     assert code == 130
     assert "Traceback" not in err
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "vectors.h5.part"]
+    assert "the same command goes on there" in err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes and signals of POSIX")

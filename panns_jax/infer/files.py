@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import sys
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -217,7 +217,7 @@ def hear_sounds(
 
 
 def heard_sounds(
-    sources: "Sequence[Source]",
+    sources: "Iterable[Source]",
     listener: "Listener",
     *,
     windows: "Windows | None" = None,
@@ -239,8 +239,8 @@ def heard_sounds(
     with contextlib.closing(Reader(sources, rate, threads=available_workers())) as reader:
 
         def parts() -> "Iterator[Sound]":
-            for source in sources:
-                under_way.append(_Reading(source, rate, reader.blocks()))
+            for source, blocks in reader:
+                under_way.append(_Reading(source, rate, blocks))
                 yield from under_way[-1].parts(windows)
 
         for answer in listener.hear(parts(), taps=taps, expected=expected):

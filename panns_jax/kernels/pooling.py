@@ -65,8 +65,8 @@ def _largest_by_views(x: Array, *, window: tuple[int, ...]) -> Array:
 
 def _filling(x: Array, window: tuple[int, ...]) -> Array:
     """What fills windows: of that alone, sizes that are symbols (`jax.export`) come out as those of views do."""
-    ends = (size // step * step for size, step in zip(x.shape[1:-1], window, strict=True))
-    return x[(slice(None), *map(slice, ends))]
+    ends = [size // step * step for size, step in zip(x.shape[1:-1], window, strict=True)]
+    return lax.slice(x, (0,) * x.ndim, (x.shape[0], *ends, x.shape[-1]))
 
 
 def _mean_by_reduction(x: Array, *, window: tuple[int, ...]) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from panns_jax.frontend import counted
 from panns_jax.models.clips import Clips, Window
 from panns_jax.models.config import Local, Output
 from panns_jax.models.layers import BatchNorm, Conv, linear
@@ -151,8 +152,9 @@ def _smoothed(x: Clips) -> Clips:
 
 def _repeated(stepwise: Clips, frames_per_step: int, frames: int) -> Float[Array, "batch frames classes"]:
     """Every step `frames_per_step` times, and the clip's last one for the frames that are left."""
-    step = np.arange(frames) // frames_per_step
+    step = counted(frames) // frames_per_step
     if stepwise.lengths is None:
-        return stepwise.values[:, np.minimum(step, stepwise.values.shape[1] - 1)]
+        last = stepwise.values.shape[1] - 1
+        return stepwise.values[:, jnp.minimum(step, last) if isinstance(step, Array) else np.minimum(step, last)]
     last = stepwise.lengths[:, None] - 1
     return jnp.take_along_axis(stepwise.values, jnp.minimum(step, last)[..., None], axis=1)

@@ -6,6 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
+from jax.core import min_dim
 
 from panns_jax.errors import InputError
 from panns_jax.frontend import FrontendConfig, mixup
@@ -123,8 +125,8 @@ def as_image(x: Clips, frequencies: int) -> Clips:
 
 def side_by_side(x: Clips, y: Clips) -> Clips:
     """The channels of both. One of them can be a step longer, where the published models fail: it is cut."""
-    steps = min(x.values.shape[1], y.values.shape[1])
-    values = jnp.concatenate([x.values[:, :steps], y.values[:, :steps]], axis=-1)
+    steps = min_dim(x.values.shape[1], y.values.shape[1])  # of symbols, too, as exported programs have
+    values = jnp.concatenate([lax.slice_in_dim(of.values, 0, steps, axis=1) for of in (x, y)], axis=-1)
     lengths = _shorter(x.lengths, y.lengths)
     return dataclasses.replace(x, held=values, lengths=lengths, view=x.view.beside(y.view))
 

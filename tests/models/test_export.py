@@ -38,9 +38,8 @@ def test_a_program_may_be_for_any_number_of_clips():
     check("cnn", "batch, 4000", [(1, 4000), (3, 4000)])
 
 
-@pytest.mark.parametrize("name", ["leenet", "wavegram"])
-def test_a_program_over_waveforms_may_be_for_any_length_too(name: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("name", SMALL)
+def test_a_program_may_be_for_any_length_too(name: str, monkeypatch: pytest.MonkeyPatch):
     # As where types are not checked at run time: a length that is a symbol is no `int`.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    # With a log-mel front end it may not: JAX reflects no waveform of unknown length at its ends.
     check(name, "batch, samples", [(1, 4000), (3, 2500)], ["samples >= 2000"])
