@@ -127,7 +127,7 @@ def test_the_installed_command_is_the_module():
         (["embed", "x.wav"], "missing from python -m panns_jax embed: --out"),
         (
             ["embed", "x.wav", "--out", "x.npy"],
-            "--x.npy must end in .h5, .hdf5, .npz or .parquet, or be a folder, whose name has no ending",
+            "x.npy must end in .h5, .hdf5, .npz or .parquet, or be a folder, whose name has no ending",
         ),
         (["evaluate", "--index", "x.h5"], "name what is to be scored: --checkpoint PATH, or --model NAME"),
         (["fetch"], "name at least one model, such as Cnn14"),
@@ -212,7 +212,7 @@ def interrupted(arguments: list[object], begun: Path | None) -> tuple[int, str, 
         first = process.stdout.readline()
     else:
         deadline = time.monotonic() + 60
-        while not list(begun.parent.glob(f".{begun.name}.*")) and time.monotonic() < deadline:
+        while not list(begun.parent.glob(f"*{begun.name}.*")) and time.monotonic() < deadline:
             time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

@@ -5,6 +5,7 @@ are refused with a sentence: what full scale is would be a guess. An array of an
 very high quality). A file is any that `panns_jax.audio.read_waveform` reads.
 """
 
+import collections
 import dataclasses
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from panns_jax.infer.files import HeardSound, heard_sounds
 from panns_jax.infer.heard import Heard
 from panns_jax.infer.listener import Listener, load_listener
 from panns_jax.infer.sources import SoundFile, Source
-from panns_jax.infer.tagging import Tagged, top_tags
+from panns_jax.infer.tags import Tagged, top_tags
 from panns_jax.infer.windows import Windows
 from panns_jax.labels import LabelSet
 from panns_jax.models.config import Precision
@@ -80,8 +81,8 @@ class Failure:
     error: InputError
 
 
-class _Ears:
-    """What the three have in common: a model, and ways to have it hear things."""
+class Ears:
+    """What `Tagger`, `Embedder` and `EventDetector` have in common: a model, and ways to have it hear things."""
 
     def __init__(
         self,
@@ -121,13 +122,18 @@ class _Ears:
         """Samples per second that the model hears; arrays of this rate are not resampled."""
         return self.listener.config.sample_rate
 
-    def _one(self, sound: Sound, sample_rate: int | None, **options: Any) -> HeardSound:
-        (heard,) = self._all([sound], sample_rate, **options)
+    def one(self, sound: Sound, sample_rate: int | None, **options: Any) -> HeardSound:
+        """What the model makes of one sound; arguments as for `all`.
+
+        Raises:
+          InputError: the sound cannot be read or heard.
+        """
+        (heard,) = self.all([sound], sample_rate, **options)
         if isinstance(heard, Failure):
             raise heard.error
         return heard
 
-    def _all(
+    def all(
         self,
         sounds: Iterable[Sound],
         sample_rate: int | None,
@@ -136,7 +142,7 @@ class _Ears:
         taps: Collection[str] = (),
     ) -> Iterator[HeardSound | Failure]:
         """What the model makes of one sound after another; read ahead no further than the listener does."""
-        names: list[str] = []
+        names: collections.deque[str] = collections.deque()
 
         def sources() -> Iterator[Source]:
             for sound in sounds:
@@ -145,9 +151,9 @@ class _Ears:
                 yield source
 
         heard = heard_sounds(sources(), self.listener, windows=windows, taps=taps)
-        for done, answer in enumerate(heard):
-            yield Failure(names[done], answer) if isinstance(answer, InputError) else answer
-            names[done] = ""  # a million files are not to leave a million names
+        for answer in heard:
+            name = names.popleft()
+            yield Failure(name, answer) if isinstance(answer, InputError) else answer
 
     def _source(self, sound: Sound, sample_rate: int | None) -> Source:
         if isinstance(sound, str | os.PathLike):
@@ -165,7 +171,7 @@ class _Ears:
         return [answer for answer in heard if isinstance(answer, Heard)]
 
 
-class Tagger(_Ears):
+class Tagger(Ears):
     """Names what is heard in sounds, and how likely it is.
 
     >>> tagger = Tagger("Cnn14")
@@ -197,7 +203,7 @@ class Tagger(_Ears):
         Raises:
           InputError: the sound cannot be read or heard.
         """
-        (tags,) = self._named(self._one(sound, sample_rate), top)
+        (tags,) = self._named(self.one(sound, sample_rate), top)
         return tags
 
     def tag_windows(
@@ -222,7 +228,7 @@ class Tagger(_Ears):
           InputError: the sound cannot be read or heard, or the hop is longer than the window.
         """
         windows = Windows(window, window if hop is None else hop)
-        return self._named(self._one(sound, sample_rate, windows=windows), top)
+        return self._named(self.one(sound, sample_rate, windows=windows), top)
 
     def tag_all(
         self, sounds: Iterable[Sound], *, top: int = 10, sample_rate: int | None = None
@@ -237,7 +243,7 @@ class Tagger(_Ears):
           top: number of classes named in each.
           sample_rate: of the arrays; None for the model's.
         """
-        for heard in self._all(sounds, sample_rate):
+        for heard in self.all(sounds, sample_rate):
             yield heard if isinstance(heard, Failure) else self._named(heard, top)[0]
 
     def _named(self, sound: HeardSound, top: int) -> list[Tags]:
@@ -255,7 +261,7 @@ class Tagger(_Ears):
         ]
 
 
-class Embedder(_Ears):
+class Embedder(Ears):
     """Sounds as vectors.
 
     >>> embedder = Embedder("Cnn14")
@@ -286,7 +292,7 @@ class Embedder(_Ears):
         Raises:
           InputError: the sound cannot be read or heard.
         """
-        (embedding,) = self._records(self._one(sound, sample_rate))
+        (embedding,) = self._records(self.one(sound, sample_rate))
         return embedding
 
     def embed_windows(
@@ -294,11 +300,11 @@ class Embedder(_Ears):
     ) -> list[Embedding]:
         """A vector for each window of a file or an array; arguments and errors as in `Tagger.tag_windows`."""
         windows = Windows(window, window if hop is None else hop)
-        return self._records(self._one(sound, sample_rate, windows=windows))
+        return self._records(self.one(sound, sample_rate, windows=windows))
 
     def embed_all(self, sounds: Iterable[Sound], *, sample_rate: int | None = None) -> Iterator[Embedding | Failure]:
         """A vector for one sound after another, in their order; failures as in `Tagger.tag_all`."""
-        for heard in self._all(sounds, sample_rate):
+        for heard in self.all(sounds, sample_rate):
             yield heard if isinstance(heard, Failure) else self._records(heard)[0]
 
     def _records(self, sound: HeardSound) -> list[Embedding]:
