@@ -38,7 +38,7 @@ def progress_bar(unit: str, *, shown: bool = True) -> Progress:
         MofNCompleteColumn(table_column=_whole()),
         _Rate(unit),
         TimeRemainingColumn(table_column=_whole()),
-        TextColumn("{task.fields[note]}", table_column=_whole()),
+        TextColumn("{task.fields[note]}", table_column=Column()),  # several lines where there is no room for one
         console=Console(stderr=True),
         expand=True,
         # Results on the same terminal move above the bar. Results in a file or a pipe are to stay there: by default the

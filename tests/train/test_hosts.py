@@ -92,7 +92,7 @@ def await_checkpoint(processes: list[subprocess.Popen[str]], workspace: Path) ->
 def assert_ends(process: subprocess.Popen[str], code: int, sentence: str) -> None:
     """Ends within the 30 seconds that are promised (and some, on a machine that is busy), with one sentence."""
     _, err = process.communicate(timeout=60)
-    others = ("iteration ", "tr", "sc", "waiting ", "panns-jax train: ends when")
+    others = ("iteration ", "training ", "scoring ", " ", "waiting ", "panns-jax train: ends when")
     last = [line for line in err.splitlines() if not line.startswith(others)]
     assert len(last) == 1, err
     assert re.fullmatch(sentence, last[0]), err

@@ -206,6 +206,18 @@ def test_the_learning_rate_and_the_time_left_are_shown(tmp_path, capsys, monkeyp
     assert [line["learning_rate"] for line in speeds] == [line["iteration"] / 1000 for line in speeds]
 
 
+def test_nothing_of_the_progress_is_cut_off_on_a_terminal_of_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    note = "loss 0.0494, learning rate 1.00e-03, 1497 clips/s, data wait 12%"
+    with progress_bar("steps") as bar:
+        bar.add_task("training", total=1_000_000, completed=123_456, note=note)
+    shown = capsys.readouterr().err
+    assert "…" not in shown
+    words = shown.split()
+    assert words[0] == "training" and "123456/1000000" in words
+    assert [word for word in words if word in note.split()] == note.split()
+
+
 def test_a_log_that_is_taken_up_tells_every_step_once(tmp_path):
     run(tmp_path, Schedule(last=6, evaluate_every=10, checkpoint_every=10))
     with (tmp_path / "log.jsonl").open("a") as file:
