@@ -5,6 +5,7 @@ are refused with a sentence: what full scale is would be a guess. An array of an
 very high quality). A file is any that `panns_jax.audio.read_waveform` reads.
 """
 
+import collections
 import dataclasses
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from panns_jax.infer.files import HeardSound, heard_sounds
 from panns_jax.infer.heard import Heard
 from panns_jax.infer.listener import Listener, load_listener
 from panns_jax.infer.sources import SoundFile, Source
-from panns_jax.infer.tagging import Tagged, top_tags
+from panns_jax.infer.tags import Tagged, top_tags
 from panns_jax.infer.windows import Windows
 from panns_jax.labels import LabelSet
 from panns_jax.models.config import Precision
@@ -136,7 +137,7 @@ class _Ears:
         taps: Collection[str] = (),
     ) -> Iterator[HeardSound | Failure]:
         """What the model makes of one sound after another; read ahead no further than the listener does."""
-        names: list[str] = []
+        names: collections.deque[str] = collections.deque()
 
         def sources() -> Iterator[Source]:
             for sound in sounds:
@@ -145,9 +146,9 @@ class _Ears:
                 yield source
 
         heard = heard_sounds(sources(), self.listener, windows=windows, taps=taps)
-        for done, answer in enumerate(heard):
-            yield Failure(names[done], answer) if isinstance(answer, InputError) else answer
-            names[done] = ""  # a million files are not to leave a million names
+        for answer in heard:
+            name = names.popleft()
+            yield Failure(name, answer) if isinstance(answer, InputError) else answer
 
     def _source(self, sound: Sound, sample_rate: int | None) -> Source:
         if isinstance(sound, str | os.PathLike):

@@ -45,7 +45,9 @@ def write_onnx(program: Program, out: Path, audio: Sequence[Path]) -> Agreement:
     with written_aside(out) as part:
         part.write_bytes(proto.SerializeToString())
         session = onnxruntime.InferenceSession(os.fspath(part), providers=["CPUExecutionProvider"])
-        return compare(program, lambda waveforms: session.run(None, {"waveform": waveforms}), audio)
+        return compare(
+            program, lambda waveforms: list(map(np.asarray, session.run(None, {"waveform": waveforms}))), audio
+        )
 
 
 def write_stablehlo(program: Program, out: Path, audio: Sequence[Path]) -> Agreement:
