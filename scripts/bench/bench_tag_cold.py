@@ -44,7 +44,7 @@ def main() -> None:
     machine.print_header(f"Cold start of tagging one clip with {_MODEL}", described)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_labels(folder)
+        write_labels(folder)
         published, converted, clip = folder / f"{_MODEL}.pth", folder / f"{_MODEL}.safetensors", folder / "clip.wav"
         common.write_checkpoint(common.weights(_MODEL), published)
         soundfile.write(clip, common.clips(1)[0], common.SAMPLE_RATE)
@@ -84,7 +84,7 @@ def main() -> None:
     table.write_json(options.json, described, rows, compared)
 
 
-def _write_labels(home: Path) -> None:
+def write_labels(home: Path) -> None:
     """The labels where importing panns_inference looks for them; it would download them otherwise."""
     from panns_jax.labels import audioset
 
