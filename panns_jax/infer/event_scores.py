@@ -94,8 +94,8 @@ def score_events(
     if not classes:
         raise InputError("there are no classes to score: the reference has no events")
     with _old_ways_allowed():
-        from dcase_util.containers import MetaDataContainer
-        from sed_eval.sound_event import EventBasedMetrics, SegmentBasedMetrics
+        from dcase_util.containers import MetaDataContainer  # pyright: ignore[reportMissingImports]
+        from sed_eval.sound_event import EventBasedMetrics, SegmentBasedMetrics  # pyright: ignore[reportMissingImports]
 
         names = list(dict.fromkeys(classes))
         segments = SegmentBasedMetrics(names, time_resolution=float(matching.segment_length))

@@ -208,12 +208,32 @@ def hear_sounds(
 
         def shown() -> "Iterator[HeardSound | InputError]":
             failures = 0
-            for heard in heard_sounds(sources, listener, windows=windows, taps=taps):
+            expected = _seconds(sources, windows)
+            for heard in heard_sounds(sources, listener, windows=windows, taps=taps, expected=expected):
                 failures += isinstance(heard, InputError)
                 bar.update(task_id, advance=1, note=f"{failures} failed" if failures else "")
                 yield heard
 
         yield Hearing(shown())
+
+
+# Sound files that are looked at to tell how much there is to hear.
+_LOOKED_AT = 100
+
+
+def _seconds(sources: "Sequence[Source]", windows: "Windows | None") -> float:
+    """How much there is to hear, about, by what the heads of some sound files tell: seconds."""
+    import soundfile
+
+    from panns_jax.infer.sources import SoundFile
+
+    lengths = []
+    for source in sources[:: max(1, len(sources) // _LOOKED_AT)]:
+        if isinstance(source, SoundFile) and source.raw is None:
+            with contextlib.suppress(soundfile.SoundFileError, OSError, RuntimeError, TypeError):
+                lengths.append(soundfile.info(source.path).duration)
+    overlap = 1.0 if windows is None else windows.length / windows.hop
+    return overlap * len(sources) * sum(lengths) / len(lengths) if lengths else 0.0
 
 
 def heard_sounds(

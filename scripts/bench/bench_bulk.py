@@ -2,10 +2,11 @@
 
     python scripts/bench/bench_bulk.py [--model Cnn14] [--files 500] [--peer-files 20] [--no-tune] [--json FILE]
 
-Recordings last 1 to 30 s. Ours is what `tag` and `embed` do: threads read ahead, and sounds of all lengths are heard on tapes. "in memory" is the
-same without reading, and "reading" without hearing, in one thread. The peer is librosa and panns_inference, file by
-file, on the first files alone, told per second of sound. CPU seconds are those of the whole process; the bound is what
-hearing and reading take of them together, over the number of cores. Compiling is done beforehand.
+Recordings last 1 to 30 s. Ours is what `tag` and `embed` do: threads read ahead, and sounds of all lengths are heard on
+tapes. "in memory" is the same without reading, and "reading" without hearing, in one thread. The peer is librosa and
+panns_inference, file by file, on the first files alone, told per second of sound. CPU seconds are those of the whole
+process; the bound is what hearing and reading take of them together, over the number of cores. Compiling is done
+beforehand.
 """
 
 import contextlib
@@ -126,7 +127,7 @@ def _peer(model: str, paths: list[Path]) -> float:
         write_labels(Path(name))
         checkpoint = Path(name) / "model.pth"
         common.write_checkpoint(common.weights(model), checkpoint)
-        from panns_inference import AudioTagging
+        from panns_inference import AudioTagging  # pyright: ignore[reportMissingImports]
 
         with contextlib.redirect_stdout(sys.stderr):
             tagging = AudioTagging(checkpoint_path=str(checkpoint), device="cpu")
