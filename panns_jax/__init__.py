@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from panns_jax.errors import InputError as InputError
     from panns_jax.infer.api import Embedder as Embedder
     from panns_jax.infer.api import Tagger as Tagger
-    from panns_jax.infer.event_api import EventDetector as EventDetector
+    from panns_jax.infer.event_detector import EventDetector as EventDetector
     from panns_jax.infer.prepared import PreparedModel as PreparedModel
     from panns_jax.infer.prepared import prepare as prepare
     from panns_jax.labels import LabelSet as LabelSet
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Embedder": "panns_jax.infer.api",
-    "EventDetector": "panns_jax.infer.event_api",
+    "EventDetector": "panns_jax.infer.event_detector",
     "InputError": "panns_jax.errors",
     "LabelSet": "panns_jax.labels",
     "Model": "panns_jax.models.model",

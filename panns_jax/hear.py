@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from panns_jax.errors import InputError
-from panns_jax.infer.api import checked_waveforms
+from panns_jax.infer.ears import checked_waveforms
 from panns_jax.infer.heard import Heard
 from panns_jax.infer.listener import Listener, load_listener
 

@@ -11,7 +11,8 @@ import recipe
 import panns_jax
 from panns_jax import Embedder, InputError, Tagger
 from panns_jax.audio import read_waveform, resample
-from panns_jax.infer.api import Failure, Tags
+from panns_jax.infer.api import Tags
+from panns_jax.infer.ears import Failure
 from panns_jax.infer.heard import Heard
 
 RATE = 32000
