@@ -57,8 +57,8 @@ class Training:
 TRAINING = {
     # losses 2.6e-2, gradients 5.1e-3, evaluation 2.7e-4
     "LeeNet24": Training(later_losses=3e-2),
-    # losses 1.1e-3 and 1.8e-2, gradients 1.9e-2, evaluation 2.2e-3
-    "Res1dNet31": Training(second_loss=2e-3, later_losses=3e-2, gradient_norm=3e-2, evaluation=3e-3),
+    # losses 1.1e-3 and 1.8e-2, gradients 1.9e-2, evaluation 2.2e-3; by our kernels, whose rounding is another, 3.2e-3
+    "Res1dNet31": Training(second_loss=2e-3, later_losses=3e-2, gradient_norm=3e-2, evaluation=4e-3),
     # losses 5.5e-2, gradients 3.1e-2, evaluation 3.0e-4
     "MobileNetV1": Training(later_losses=6e-2, gradient_norm=4e-2),
     # losses 3.4e-3, gradients 1.4e-2, evaluation 1.7e-4
