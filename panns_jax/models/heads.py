@@ -112,7 +112,7 @@ class DecisionHead:
         return Local(x, pooled, hidden.map(layers.fc_audioset))
 
     def classify(self, layers: Any, pooled: Float[Array, "batch channels"]) -> Output:
-        raise NotImplementedError("a decision-level head classifies every step")
+        raise TypeError("a decision-level head classifies every step")
 
     def _hidden(
         self, layers: Any, pooled: Float[Array, "batch steps channels"], rngs: nnx.Rngs | None
