@@ -72,13 +72,13 @@ def test_a_second_start_does_not_compile_and_says_the_same(arguments: list[str],
 def test_a_full_disk_stops_nothing_and_spoils_nothing(
     arguments: list[str], kept: tuple[Path, str], tmp_path: Path, full_disk
 ):
-    with full_disk(10_000):
+    with full_disk(5_000):
         process = start(arguments, tmp_path)
     assert told(process) == kept[1]
-    assert set(programs(tmp_path).values()) == {10_000}, "not cut short"
+    assert set(programs(tmp_path).values()) == {5_000}, "not cut short"
     assert told(start(arguments, tmp_path)) == kept[1]
     assert programs(tmp_path).keys() == programs(kept[0]).keys()
-    assert min(programs(tmp_path).values()) > 10_000
+    assert min(programs(tmp_path).values()) > 5_000
 
 
 def test_a_damaged_program_is_compiled_without_a_word(arguments: list[str], kept: tuple[Path, str], tmp_path: Path):
