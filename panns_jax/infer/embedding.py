@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Options on which the vectors do not depend, or which are told in another way.
 _WITHOUT_EFFECT = {
     *("files", "out", "model", "checkpoint", "mirror", "memory", "shard", "tap", "window", "hop", "precision"),
-    *("restart", "retry_failed", "engine", "address", "workers"),
+    *("lists", "column", "restart", "retry_failed", "engine", "address", "workers"),
 }
 _SHOWN = 20
 
@@ -187,6 +187,8 @@ class Embed(SoundFiles):
         def is_done(number: int) -> bool:
             entry = journal.entries.get(number)
             if entry is None or (entry.failure is not None and self.retry_failed):
+                return False
+            if entry.failure is None and entry.stamp is None:  # of standard input: who knows what comes this time
                 return False
             return entry.stamp == stamp_of(sources[number])
 

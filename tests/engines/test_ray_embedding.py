@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from panns_jax.errors import InputError
 from panns_jax.execute import for_each
-from panns_jax.infer.bulk.hearing import Group, Wanted, hear_group, loaded
+from panns_jax.infer.bulk.hearing import Group, Wanted, hear, hear_group, heard_by_cluster, loaded
 from panns_jax.infer.embedding import Embed
-from panns_jax.infer.sources import SoundFile
+from panns_jax.infer.recipes import RECIPES
+from panns_jax.infer.sources import SoundFile, StandardInput
 from panns_jax.infer.vectors import read_vectors
 
 pytestmark = [
@@ -115,9 +117,6 @@ def test_each_process_loads_the_model_once(cluster: Any, folder: Path, demo_chec
 
 
 def test_a_model_that_a_node_cannot_load_ends_the_work_in_a_sentence(cluster: Any, folder: Path, tmp_path: Path):
-    from panns_jax.errors import InputError
-    from panns_jax.infer.bulk.hearing import heard_by_cluster
-
     model = Embed(files=(), checkpoint=tmp_path / "nowhere.safetensors", out=Path("not-written.h5"))
     sources = [SoundFile(folder / "000.wav")]
     with (
@@ -125,3 +124,29 @@ def test_a_model_that_a_node_cannot_load_ends_the_work_in_a_sentence(cluster: An
         heard_by_cluster(sources, model, Wanted(("embedding",)), workers=1, address=cluster.address, done=0) as results,
     ):
         list(results)
+
+
+def test_a_recipe_over_a_cluster_makes_what_one_process_makes(
+    cluster: Any, folder: Path, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder)
+    listener = Embed(files=(), checkpoint=demo_checkpoint, out=Path("not-written.h5"))
+    wanted = Wanted(("embedding", "logits"))
+    sources = list(RECIPES["audioldm-eval"].of([SoundFile(Path(f"{number:03}.wav")) for number in (0, 1, 50)]))
+    with heard_by_cluster(sources, listener, wanted, workers=1, address=cluster.address, done=0) as results:
+        found = [result for result, _ in results]
+    for one, other in zip(found, hear(sources, listener.listener(), wanted), strict=True):
+        assert (one.stamp, one.failure) == (other.stamp, other.failure)
+        if one.rows and other.rows:
+            for tap in wanted.taps:
+                np.testing.assert_allclose(one.rows.vectors[tap], other.rows.vectors[tap], atol=1e-5)
+    assert [result.rows is None for result in found] == [False, False, True]
+
+
+def test_standard_input_is_not_heard_by_a_cluster():
+    model = Embed(files=(), out=Path("not-written.h5"))
+    with (
+        pytest.raises(InputError, match="standard input cannot be heard by --engine ray: name files"),
+        heard_by_cluster([StandardInput()], model, Wanted(("embedding",)), workers=1, address=None, done=0),
+    ):
+        pass

@@ -13,6 +13,8 @@ from panns_jax.errors import InputError
 from panns_jax.execute import for_each
 from panns_jax.infer.bulk.rows import Dtype, Result, Stamp, StoredTap, result_of, stamp_of
 from panns_jax.infer.files import heard_sounds
+from panns_jax.infer.recipes import Prepared
+from panns_jax.infer.sources import SoundFile, StandardInput
 from panns_jax.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -167,8 +169,11 @@ def loaded(model: Loads) -> "Listener":
 
 
 def _absolute(source: "Source") -> "Source":
-    """The machines of a cluster have working folders of their own."""
-    path = getattr(source, "path", None)
-    if path is None or not dataclasses.is_dataclass(source) or isinstance(source, type):
-        return source
-    return dataclasses.replace(source, path=path.absolute())
+    """The same sound for the machines of a cluster, which have working folders and standard inputs of their own."""
+    if isinstance(source, StandardInput):
+        raise InputError("standard input cannot be heard by --engine ray: name files")
+    if isinstance(source, Prepared):
+        return dataclasses.replace(source, source=_absolute(source.source))
+    if isinstance(source, SoundFile):
+        return dataclasses.replace(source, path=source.path.absolute())
+    return source

@@ -253,6 +253,26 @@ def test_a_complete_output_is_not_made_again_until_a_file_changes(
     assert set(read_vectors(out).arrays) == {"logits"}
 
 
+def test_what_comes_by_standard_input_is_heard_each_time(folder: Path, checkpoint: Path, tmp_path: Path):
+    out, vectors = tmp_path / "v.h5", []
+    for name in ("000.wav", "001.wav"):
+        command = embed(["-"], out, checkpoint)
+        done = subprocess.run(command, input=(folder / name).read_bytes(), capture_output=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        vectors.append(read_vectors(out))
+    assert vectors[0].names == vectors[1].names == ["standard input"]
+    assert np.abs(vectors[0].arrays["embedding"] - vectors[1].arrays["embedding"]).max() > 1e-3
+
+
+def test_a_list_that_moved_is_the_same_list(main: Any, folder: Path, checkpoint: Path, tmp_path: Path):
+    out = tmp_path / "v.h5"
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("\n".join(files_in(folder, 3)))
+        done = main("embed", "--list", tmp_path / name, "--out", out, "--checkpoint", checkpoint)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out} is there already\n"
+
+
 def test_other_settings_do_not_mix_with_what_is_under_way(main: Any, folder: Path, checkpoint: Path, tmp_path: Path):
     out = tmp_path / "v.h5"
     files = files_in(folder, 4)
