@@ -62,6 +62,7 @@ def test_a_file_for_clips_of_one_length_takes_no_other(tmp_path: Path):
         answers(tmp_path / "x.onnx", np.zeros((2, 4001), np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cnn", "decision-max", "wavegram-logmel"])
 def test_a_stablehlo_file_is_read_by_jax_alone(name: str, tmp_path: Path):
     model = small(name)
