@@ -86,7 +86,7 @@ def test_events_of_a_decision_level_model_are_those_of_one_pass(
     part: float, models: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     # How long the parts are that the listener hears at once.
-    monkeypatch.setattr(listening, "_TAPE", part, raising=hasattr(listening, "_TAPE"))
+    monkeypatch.setattr(listening, "_TAPE", part)
     model = models["decision-max"]
     listener = Listener(model)
     stepping = Stepping.of(model.config, listener.step)
