@@ -246,10 +246,8 @@ class LibsndfileFrames:
     def __init__(self, source: Path | int) -> None:
         self._stack = contextlib.ExitStack()
         self._mp3 = None
-        # A path as bytes on POSIX, where a name need not be text.
-        name: Any = os.fsencode(source) if isinstance(source, Path) and os.name == "posix" else source
         with self._stack:
-            self._file = self._stack.enter_context(_forwards(name))
+            self._file = self._stack.enter_context(_forwards(_name(source) if isinstance(source, Path) else source))
             if self._file.format == "MP3" and isinstance(source, Path):
                 # Opened by Python, which can tell where the decoder stopped.
                 self._mp3 = self._stack.enter_context(source.open("rb"))
@@ -290,6 +288,21 @@ class LibsndfileFrames:
             if unread > _TAG_BYTES:
                 raise InputError(f"{unread} bytes that follow are not read as the same sound")
         return block
+
+
+def told_duration(path: Path) -> float | None:
+    """How long a sound is by what its file's head tells, which need not be so, in seconds; None if it tells nothing."""
+    import soundfile
+
+    try:
+        return soundfile.info(_name(path)).duration
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError):
+        return None
+
+
+def _name(path: Path) -> Any:
+    """A path as libsndfile takes it: as bytes on POSIX, where a name need not be text."""
+    return os.fsencode(path) if os.name == "posix" else path
 
 
 def _forwards(source: Any) -> "soundfile.SoundFile":

@@ -223,15 +223,12 @@ _LOOKED_AT = 100
 
 def _seconds(sources: "Sequence[Source]", windows: "Windows | None") -> float:
     """How much there is to hear, about, by what the heads of some sound files tell: seconds."""
-    import soundfile
-
+    from panns_jax.audio import told_duration
     from panns_jax.infer.sources import SoundFile
 
-    lengths = []
-    for source in sources[:: max(1, len(sources) // _LOOKED_AT)]:
-        if isinstance(source, SoundFile) and source.raw is None:
-            with contextlib.suppress(soundfile.SoundFileError, OSError, RuntimeError, TypeError):
-                lengths.append(soundfile.info(source.path).duration)
+    some = sources[:: max(1, len(sources) // _LOOKED_AT)]
+    told = [told_duration(one.path) for one in some if isinstance(one, SoundFile) and one.raw is None]
+    lengths = [length for length in told if length is not None]
     overlap = 1.0 if windows is None else windows.length / windows.hop
     return overlap * len(sources) * sum(lengths) / len(lengths) if lengths else 0.0
 
