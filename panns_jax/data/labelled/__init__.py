@@ -1,0 +1,1 @@
+"""Data of one's own: labelled sounds from folders, tables and TensorFlow Datasets, their splits and their card."""
