@@ -47,8 +47,8 @@ class Experiment:
 
     @property
     def batch_rows(self) -> int:
-        """Clips read for each step: mixup makes one of two."""
-        return _batch_rows(self.options)
+        """Clips read for each step."""
+        return batch_rows(self.options)
 
     @property
     def run_name(self) -> str:
@@ -75,8 +75,8 @@ def prepare(options: "Train") -> Experiment:
     options.check()
     require_extra("training", "train", "grain", "sklearn", "tensorboardX")
     index = _read(options, options.data_type)
-    model = _model(options, index.targets.num_classes)
-    mesh = _mesh(options)
+    model = configured_model(options, index.targets.num_classes)
+    mesh = checked_mesh(options)
     train_source = ClipSource(index, model.sample_rate)
     scored = []
     for name in ("balanced_train", "eval"):
@@ -114,7 +114,12 @@ def _read(options: "Train", name: str) -> ClipIndex:
     return index
 
 
-def _model(options: "Train", num_classes: int) -> ModelConfig:
+def configured_model(options: "Train", num_classes: int) -> ModelConfig:
+    """The model that is trained, with the front end that the options ask for.
+
+    Raises:
+      InputError: there is no such model, or it cannot have such a front end.
+    """
     config = model_config(options.model_type).with_classes(num_classes)
     if isinstance(config.body, Pretrained):
         raise InputError(
@@ -123,14 +128,38 @@ def _model(options: "Train", num_classes: int) -> ModelConfig:
         )
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(FrontendConfig)}
     settings = {name: value for name, value in given.items() if value is not None}
+    if not config.body.reads_logmel:
+        _require_built_in(config, settings)
     try:
         return dataclasses.replace(config, frontend=dataclasses.replace(config.frontend, **settings))
     except InputError as error:
-        told = " ".join(f"{option(name)} {value}" for name, value in settings.items())
-        raise InputError(f"{told}: {error}") from error
+        raise InputError(f"{_typed(settings)}: {error}") from error
 
 
-def _mesh(options: "Train") -> Mesh:
+def _require_built_in(config: ModelConfig, settings: dict[str, Any]) -> None:
+    """Of a model that makes no spectrogram, the sampling rate alone can be chosen, and what limits it; the published
+    tool's scripts give the other settings all the same, as they are."""
+    unread = ("hop_size", "window_size", "mel_bins")
+    other = {
+        name: settings[name] for name in unread if settings.get(name) not in (None, getattr(config.frontend, name))
+    }
+    if other:
+        options = " and ".join(option(name) for name in other)
+        raise InputError(
+            f"{_typed(other)}: {config.name} reads the waveform itself, in steps that are built in; leave {options} away"
+        )
+
+
+def _typed(settings: dict[str, Any]) -> str:
+    return " ".join(f"{option(name)} {value}" for name, value in settings.items())
+
+
+def checked_mesh(options: "Train") -> Mesh:
+    """The devices, among which the batches can be split.
+
+    Raises:
+      InputError: they cannot be, or a GPU is demanded and there is none.
+    """
     if options.cuda and jax.default_backend() != "gpu":
         raise InputError(
             f'--cuda: JAX finds no GPU, only {jax.default_backend()}; install pip install "panns_jax[cuda]", or leave'
@@ -146,9 +175,10 @@ def _sampler(options: "Train", index: ClipIndex) -> Sampler:
     if options.black_list != "none":
         path = PUBLISHED_BLACK_LIST if options.black_list == "dcase2017task4" else Path(options.black_list)
         excluded |= index.listed(read_black_list(path))
-    rows = _batch_rows(options)
+    rows = batch_rows(options)
     return make_sampler(options.balanced, index.targets, seed=options.seed, batch_rows=rows, excluded=excluded)
 
 
-def _batch_rows(options: "Train") -> int:
+def batch_rows(options: "Train") -> int:
+    """Clips read for each step: mixup makes one of two."""
     return options.batch_size * (2 if options.augmentation == "mixup" else 1)

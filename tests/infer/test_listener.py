@@ -1,5 +1,6 @@
 """A model that hears sounds of any length: each gets what the model makes of it alone and as a whole."""
 
+import dataclasses
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import recipe
 import tolerances
-from small_models import SMALL
+from small_models import FRONTEND, SMALL
 from weights import arbitrary
 
 from panns_jax.errors import InputError
@@ -26,6 +27,9 @@ from panns_jax.models.transfer import transfer
 from panns_jax.pretrained.rules import filled_model
 
 FAMILIES = {**SMALL, "transfer": transfer(SMALL["cnn"])}
+FAMILIES["longer-hop"] = dataclasses.replace(
+    SMALL["decision-attention"], frontend=dataclasses.replace(FRONTEND, hop_size=250)
+)
 RATE = 8000
 
 

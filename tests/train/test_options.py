@@ -113,12 +113,25 @@ def refused(capsys, *arguments: str) -> str:
         (("--config=cnn15",), "--config cnn15: there is no such preset; did you mean cnn14"),
         (("--config",), "--config takes one name"),
         (("--sample_rate=7000", "--fmax=3000"), "7000"),
+        (("--model_type=Wavegram_Logmel_Cnn14", "--hop_size=640"), "hop_size must be 320, the step of the wavegram"),
     ],
 )
 def test_a_wrong_option_is_named_and_nothing_is_made(capsys, workspace, options, named):
     before = sorted(workspace.rglob("*"))
     assert named in refused(capsys, f"--workspace={workspace}", *SMALL, *options)
     assert sorted(workspace.rglob("*")) == before
+
+
+@pytest.mark.parametrize("model", ["LeeNet11", "DaiNet19", "Res1dNet31", "Wavegram_Cnn14"])
+def test_a_model_that_makes_no_spectrogram_refuses_another_hop_and_takes_its_own(capsys, workspace, model):
+    from panns_jax.train.experiment import prepare
+
+    common = (f"--workspace={workspace}", "--data_type=balanced_train", f"--model_type={model}", "--batch_size=4")
+    rate = ("--sample_rate=8000", "--fmax=4000")
+    said = refused(capsys, *common, *rate, "--hop_size=640", "--window_size=1024")
+    assert f"--hop-size 640: {model} reads the waveform itself, in steps that are built in; leave --hop-size" in said
+    published = ("--window_size=1024", "--hop_size=320", "--mel_bins=64", "--fmin=50")
+    assert prepare(parse(*common, *rate, *published)).model.sample_rate == 8000
 
 
 @pytest.mark.parametrize(
