@@ -1,16 +1,8 @@
-"""Cnn6 on all of AudioSet as published: balanced sampling, mixup, SpecAugment, batches of 32, Adam at 1e-3.
+"""Cnn6, four blocks of one 5 × 5 convolution.
 
 panns-jax train --config cnn6 --workspace WORKSPACE
 """
 
 from panns_jax.train.options import Train
 
-CONFIG = Train(
-    data_type="full_train",
-    model_type="Cnn6",
-    balanced="balanced",
-    augmentation="mixup",
-    batch_size=32,
-    learning_rate=1e-3,
-    early_stop=1_000_000,
-)
+CONFIG = Train(model_type="Cnn6", early_stop=600_000)

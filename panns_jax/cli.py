@@ -77,6 +77,10 @@ TASKS = {
         "train a model on a workspace; same as python -m panns_jax.train",
         compiles=True,
     ),
+    "configs": Task("panns_jax.train.paper.options:Configs", "list the presets: every experiment of the paper"),
+    "table": Task(
+        "panns_jax.train.paper.options:PaperTable", "print the paper's tables, with your own results beside them"
+    ),
     "evaluate": Task(
         "panns_jax.train.evaluation:Evaluate",
         "score a checkpoint on an index file: mAP, mAUC, d'",

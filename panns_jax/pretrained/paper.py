@@ -22,13 +22,13 @@ class PaperFigures:
 
     Attributes:
       mean_average_precision: mAP, in [0, 1].
-      mean_auc: mean area under the ROC curves, in [0, 1].
-      d_prime: d′; None where the paper prints none that can be.
+      mean_auc: mean area under the ROC curves, in [0, 1]; None where an earlier system was published without.
+      d_prime: d′; None where it is not told, or as printed cannot be.
       giga_operations: 10⁹ operations per clip of 10 s, 2 for each multiply-add; None for the models of the ablations.
     """
 
     mean_average_precision: float
-    mean_auc: float
+    mean_auc: float | None
     d_prime: float | None
     giga_operations: float | None = None
 

@@ -55,8 +55,11 @@ class Experiment:
         """Name of the run's folders, of what tells experiments apart."""
         options = self.options
         share = "" if options.data_fraction == 1 else f"{options.data_fraction:g}"
-        parts = (options.model_type, f"{share}{options.data_type}", options.balanced, options.augmentation)
-        return "-".join([*parts, f"batch{options.batch_size}"])
+        hop = self.model.frontend.hop_size
+        other = hop != model_config(options.model_type).frontend.hop_size
+        model = (options.model_type, f"hop{hop}") if other else (options.model_type,)
+        data = (f"{share}{options.data_type}", options.balanced, options.augmentation)
+        return "-".join([*model, *data, f"batch{options.batch_size}"])
 
     def resolved(self) -> dict[str, Any]:
         """The options with nothing left open, and what else decides the weights, ready for JSON."""
@@ -95,9 +98,14 @@ def prepare(options: "Train") -> Experiment:
     )
 
 
+def index_places(workspace: Path, name: str) -> tuple[Path, Path]:
+    """Where a set's index file may be: in the published layout, and in that of before 2020."""
+    hdf5s = workspace / "hdf5s"
+    return hdf5s / "indexes" / f"{name}.h5", hdf5s / "targets" / f"{name}.h5"
+
+
 def _read(options: "Train", name: str) -> ClipIndex:
-    hdf5s = options.workspace / "hdf5s"
-    places = [hdf5s / "indexes" / f"{name}.h5", hdf5s / "targets" / f"{name}.h5"]  # the latter before 2020
+    hdf5s, places = options.workspace / "hdf5s", index_places(options.workspace, name)
     path = next((place for place in places if place.exists()), None)
     if path is None:
         if name == "full_train":
@@ -139,14 +147,12 @@ def configured_model(options: "Train", num_classes: int) -> ModelConfig:
 def _require_built_in(config: ModelConfig, settings: dict[str, Any]) -> None:
     """Of a model that makes no spectrogram, the sampling rate alone can be chosen, and what limits it; the published
     tool's scripts give the other settings all the same, as they are."""
-    unread = ("hop_size", "window_size", "mel_bins")
-    other = {
-        name: settings[name] for name in unread if settings.get(name) not in (None, getattr(config.frontend, name))
-    }
+    own = {name: getattr(config.frontend, name) for name in ("hop_size", "window_size", "mel_bins")}
+    other = {name: settings[name] for name in own if settings.get(name, own[name]) != own[name]}
     if other:
-        options = " and ".join(option(name) for name in other)
         raise InputError(
-            f"{_typed(other)}: {config.name} reads the waveform itself, in steps that are built in; leave {options} away"
+            f"{_typed(other)}: {config.name} reads the waveform itself, in steps that are built in; leave"
+            f" {' and '.join(map(option, other))} away"
         )
 
 

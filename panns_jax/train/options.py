@@ -2,9 +2,9 @@
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -58,6 +58,9 @@ class Train:
     """Go on from the checkpoint of this iteration; 0 for the newest. A run with later ones is kept and branched."""
     fresh: Annotated[bool, Flag] = False
     """Start anew, beside the runs there are."""
+    dry_run: Annotated[bool, Flag] = False
+    """Take one step on generated data instead of training, and tell parameters, time, memory, loss, and which data the
+    run would need. It needs none itself, and writes nothing."""
     evaluate_every: int = 2000
     """Score the model on balanced_train.h5 and eval.h5 at each multiple of this iteration, and at 0."""
     checkpoint_every: int = 2000
@@ -124,7 +127,12 @@ class Train:
         return tyro.cli(cls, args=arguments, prog=prog, default=default, description=about)
 
     def run(self) -> int:
-        """Trains; returns when the last iteration is done and saved."""
+        """Trains; returns when the last iteration is done and saved, or the dry run is told."""
+        if self.dry_run:
+            from panns_jax.train.dry_run import dry_run
+
+            dry_run(self)
+            return 0
         from panns_jax.train.training import train
 
         train(self)
@@ -161,7 +169,9 @@ class Train:
             raise InputError(f"--seed must be at least 0 and below 2^31, got {self.seed}")
         if self.fresh and self.resume_iteration:
             raise InputError("--fresh starts anew and --resume-iteration goes on: give one of them")
-        if not self.workspace.is_dir():
+        if self.dry_run and (self.coordinator is not None or self.processes is not None):
+            raise InputError("--dry-run is of one process: leave --coordinator and --processes away")
+        if not self.dry_run and not self.workspace.is_dir():
             raise InputError(
                 f"--workspace {self.workspace}: there is no such folder; panns-jax index makes its indexes"
             )
@@ -170,3 +180,33 @@ class Train:
 def option(name: str) -> str:
     """The option of a field, as it is typed."""
     return f"--{name.replace('_', '-')}"
+
+
+FREE = frozenset(
+    {
+        "workspace",
+        "early_stop",
+        "evaluate_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "keep_best",
+        "on_nan",
+        "workers",
+        "coordinator",
+        "processes",
+        "process",
+        "rematerialize",
+        "cuda",
+        "fresh",
+        "dry_run",
+        "resume_iteration",
+    }
+)
+"""Options that do not change the weights, so that a run may go on with others."""
+
+DEFAULTS: Mapping[str, Any] = {
+    field.name: field.default
+    for field in dataclasses.fields(Train)
+    if isinstance(field.default, str | int | float)  # which those of the front end are not, nor any that came later
+}
+"""What runs did that began before there was an option."""

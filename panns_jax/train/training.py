@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -15,7 +15,6 @@ from panns_jax.data.sources import ClipSource
 from panns_jax.errors import InputError
 from panns_jax.pretrained.training import checkpoint_steps
 from panns_jax.progress import progress_bar
-from panns_jax.train.averaging import make_averaging
 from panns_jax.train.checkpoints import Checkpoints
 from panns_jax.train.divergence import Clips, Divergence
 from panns_jax.train.evaluation import BrokenWeights, evaluate
@@ -23,48 +22,17 @@ from panns_jax.train.experiment import Experiment, prepare
 from panns_jax.train.hosts import Hosts, joined
 from panns_jax.train.log import Log, NoLog, RunLog
 from panns_jax.train.loop import IN_FLIGHT, Actions, Schedule, fit
-from panns_jax.train.losses import LOSSES
 from panns_jax.train.metrics import Scores
-from panns_jax.train.optimizer import make_optimizer, make_schedule
-from panns_jax.train.options import option
+from panns_jax.train.options import DEFAULTS, FREE, option
 from panns_jax.train.placement import placement
+from panns_jax.train.program import make_program
 from panns_jax.train.report import extreme_classes
 from panns_jax.train.runs import Run, branch_off, next_run, of_same_options, run_with_checkpoint, started_runs
 from panns_jax.train.statistics import Statistics
-from panns_jax.train.step import (
-    TrainState,
-    abstract_state,
-    architecture,
-    initial_state,
-    make_predict,
-    make_train_step,
-    own_rows,
-    place,
-)
+from panns_jax.train.step import TrainState, architecture, make_predict, own_rows, place
 
 if TYPE_CHECKING:
     from panns_jax.train.options import Train
-
-# Options that do not change the weights, so that a run may go on with others.
-_FREE = frozenset(
-    {
-        "workspace",
-        "early_stop",
-        "evaluate_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "keep_best",
-        "on_nan",
-        "workers",
-        "coordinator",
-        "processes",
-        "process",
-        "rematerialize",
-        "cuda",
-        "fresh",
-        "resume_iteration",
-    }
-)
 
 
 def train(options: "Train") -> None:
@@ -100,12 +68,12 @@ def _train(options: "Train", hosts: Hosts) -> None:
             print(f"{run.checkpoints}: {'begins' if begun is None else f'goes on from iteration {begun}'}", flush=True)
         mark = hosts.share(run.config.stat().st_mtime_ns if hosts.first else None)
         run.require_shared(mark)
-        with _memory_told():
+        with memory_told():
             _go_on(experiment, run, begun, hosts, stack)
 
 
 @contextlib.contextmanager
-def _memory_told() -> Iterator[None]:
+def memory_told() -> Iterator[None]:
     """Inside, the error of a machine or a device whose memory does not suffice becomes a sentence.
 
     Raises:
@@ -133,15 +101,7 @@ def _choose_together(experiment: Experiment, hosts: Hosts) -> tuple[Run, int | N
 
 def _free(options: "Train") -> frozenset[str]:
     # A learning rate that falls to 0 at the last iteration depends on which that is.
-    return _FREE if options.learning_rate_decay == "constant" else _FREE - {"early_stop"}
-
-
-def _defaults(options: "Train") -> dict[str, Any]:
-    return {
-        field.name: field.default
-        for field in dataclasses.fields(options)
-        if isinstance(field.default, str | int | float)  # which those of the front end are not, nor any that came later
-    }
+    return FREE if options.learning_rate_decay == "constant" else FREE - {"early_stop"}
 
 
 def _choose_run(experiment: Experiment) -> tuple[Run, int | None]:
@@ -149,9 +109,7 @@ def _choose_run(experiment: Experiment) -> tuple[Run, int | None]:
     options, name = experiment.options, experiment.run_name
     if options.fresh:
         return next_run(options.workspace, name), None
-    runs = of_same_options(
-        started_runs(options.workspace, name), experiment.resolved(), _free(options), _defaults(options)
-    )
+    runs = of_same_options(started_runs(options.workspace, name), experiment.resolved(), _free(options), DEFAULTS)
     wanted = options.resume_iteration
     if not wanted and not runs:
         return next_run(options.workspace, name), None
@@ -169,11 +127,7 @@ def _choose_run(experiment: Experiment) -> tuple[Run, int | None]:
 
 def _go_on(experiment: Experiment, run: Run, begun: int | None, hosts: Hosts, stack: contextlib.ExitStack) -> None:
     options, mesh = experiment.options, experiment.mesh
-    rate = make_schedule(
-        options.learning_rate, options.learning_rate_decay, warm_up=options.warm_up, last=options.early_stop
-    )
-    optimizer = make_optimizer(rate, weight_decay=options.weight_decay)
-    averaging = make_averaging(ema_decay=options.ema_decay, swa_start=options.swa_start)
+    program = make_program(options, experiment.model, mesh)
     checkpoints = stack.enter_context(
         Checkpoints(
             run.checkpoints,
@@ -183,11 +137,7 @@ def _go_on(experiment: Experiment, run: Run, begun: int | None, hosts: Hosts, st
             keep_best=options.keep_best,
         )
     )
-    averaged = averaging is not None
-    if begun is None:
-        state = initial_state(experiment.model, optimizer, mesh, seed=options.seed, averaged=averaged)
-    else:
-        state = checkpoints.restore(begun, abstract_state(experiment.model, optimizer, mesh, averaged=averaged))
+    state = program.fresh_state() if begun is None else checkpoints.restore(begun, program.abstract_state())
     log = stack.enter_context(RunLog(run.logs, until=begun) if hosts.first else NoLog(run.logs))
     log.write("start", begun or 0)
     statistics = Statistics(run.statistics, until=begun, writes=hosts.first)
@@ -215,23 +165,13 @@ def _go_on(experiment: Experiment, run: Run, begun: int | None, hosts: Hosts, st
             evaluate_every=options.evaluate_every,
             checkpoint_every=options.checkpoint_every,
         ),
-        step=make_train_step(
-            architecture(experiment.model, options.precision),
-            optimizer,
-            mesh,
-            loss=LOSSES[options.loss_type],
-            mixup=options.augmentation == "mixup",
-            seed=options.seed,
-            accumulation_steps=options.accumulation_steps,
-            rematerialize=options.rematerialize,
-            averaging=averaging,
-        ),
+        step=program.step(),
         batches=batches,
         mesh=mesh,
         actions=Actions(
             evaluate=scored_among_best,
             save=lambda state, iteration: checkpoints.save(state, iteration, statistics.score(iteration)),
-            learning_rate=lambda iteration: np.asarray(rate(iteration - 1) if callable(rate) else rate).item(),
+            learning_rate=program.learning_rate,
         ),
         divergence=_divergence(experiment, log, bar),
         log=log,

@@ -23,7 +23,7 @@ from panns_jax.train.statistics import read_statistics
 pytest.importorskip("grain")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to stop a process by")
 
-RUN = "DemoCnn-balanced_train-balanced-mixup-batch8"
+RUN = "DemoCnn-hop80-balanced_train-balanced-mixup-batch8"
 FOUR = ("--early-stop", "4", "--checkpoint-every", "2", "--evaluate-every", "2")
 ENDLESS = ("--early-stop", "1000000", "--evaluate-every", "1000000")
 LOST = 3

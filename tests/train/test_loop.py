@@ -386,11 +386,11 @@ def test_a_device_without_memory_ends_in_a_sentence():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
     with pytest.raises(InputError, match=r"memory of the device does not suffice; .* --accumulation-steps"):  # noqa: SIM117
-        with training._memory_told():
+        with training.memory_told():
             out_of_memory()
-    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"), training._memory_told():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"), training.memory_told():
         broken()
-    with pytest.raises(InputError, match=r"memory of this machine .* smaller --batch-size"), training._memory_told():
+    with pytest.raises(InputError, match=r"memory of this machine .* smaller --batch-size"), training.memory_told():
         np.empty(1 << 60, np.uint8)
 
 

@@ -20,7 +20,7 @@ from panns_jax.train.statistics import read_statistics
 pytest.importorskip("grain")
 needs_signals = pytest.mark.skipif(os.name == "nt", reason="Windows has no kill -9")
 
-RUN = "DemoCnn-balanced_train-balanced-mixup-batch8"
+RUN = "DemoCnn-hop80-balanced_train-balanced-mixup-batch8"
 LAST = 60
 SCHEDULE = ("--early-stop", str(LAST), "--checkpoint-every", "10", "--evaluate-every", "20")
 

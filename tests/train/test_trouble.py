@@ -19,7 +19,7 @@ from panns_jax.train.log import read_log
 pytest.importorskip("grain")
 posix = pytest.mark.skipif(os.name == "nt", reason="needs what POSIX has")
 
-NAME = "DemoCnn-{}-balanced-mixup-batch8"
+NAME = "DemoCnn-hop80-{}-balanced-mixup-batch8"
 RARELY = ("--evaluate-every", "1000000")
 
 

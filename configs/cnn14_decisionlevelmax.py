@@ -1,0 +1,8 @@
+"""Cnn14 that classifies every step of 0.32 s, and takes the maximum over time.
+
+panns-jax train --config cnn14_decisionlevelmax --workspace WORKSPACE
+"""
+
+from panns_jax.train.options import Train
+
+CONFIG = Train(model_type="Cnn14_DecisionLevelMax", early_stop=600_000)

@@ -1,0 +1,8 @@
+"""ResNet22, residual blocks over the log-mel spectrogram.
+
+panns-jax train --config resnet22 --workspace WORKSPACE
+"""
+
+from panns_jax.train.options import Train
+
+CONFIG = Train(model_type="ResNet22", early_stop=600_000)
