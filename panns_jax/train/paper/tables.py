@@ -62,7 +62,7 @@ def complexity(runs: Sequence[ScoredRun]) -> Table:
         _PUBLISHED[0],
         *found,
     )
-    note = f"Two operations for a multiplication and an addition, in a clip of {_SECONDS} s; ours are counted in the models."
+    note = f"Two operations for a multiplication and an addition, in {_SECONDS} s; ours are counted in the models."
     return Table("complexity", "Complexity of the systems", columns, tuple(rows), (note,))
 
 
