@@ -19,7 +19,8 @@ def dry(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
         with pytest.raises(SystemExit) as end:
             run_task("train", [*SMALL, *options], prog="train")
         assert isinstance(end.value.code, int)
-        return (end.value.code, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
 
     return run
 

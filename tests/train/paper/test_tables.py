@@ -30,7 +30,8 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         with pytest.raises(SystemExit) as end:
             main([str(argument) for argument in arguments])
         assert isinstance(end.value.code, int)
-        return (end.value.code, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
 
     return run
 
