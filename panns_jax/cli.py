@@ -81,6 +81,11 @@ TASKS = {
         "train a model on a workspace; same as python -m panns_jax.train",
         compiles=True,
     ),
+    "finetune": Task(
+        "panns_jax.train.finetune.options:Finetune",
+        "make a classifier of one's own classes from labelled sounds",
+        compiles=True,
+    ),
     "evaluate": Task(
         "panns_jax.train.evaluation:Evaluate",
         "score a checkpoint on an index file: mAP, mAUC, d'",
