@@ -287,9 +287,12 @@ def _decision_head(head: DecisionHead, layers: Layers, x: Tensor, frames: int) -
 
 @run_head.register
 def _transfer_head(head: TransferHead, layers: Layers, x: Tensor, frames: int) -> dict[str, Tensor]:
-    embedding = x[:, :, 0]
-    # The published model gives the logarithm of these.
-    clipwise = torch.log_softmax(layers.linear("fc_transfer", embedding), dim=-1).exp()
+    embedding = hidden = x[:, :, 0]
+    for i in range(1, len(head.hidden) + 1):
+        hidden = layers.drop(layers.relu(layers.linear(f"fc_hidden{i}", hidden)), head.dropout)
+    logits = layers.linear("fc_transfer", hidden)
+    # The published model gives the logarithm of the softmax.
+    clipwise = torch.sigmoid(logits) if head.multi_label else torch.log_softmax(logits, dim=-1).exp()
     return {"clipwise": clipwise, "embedding": embedding}
 
 

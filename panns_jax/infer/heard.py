@@ -15,7 +15,7 @@ class Heard:
       embedding: the sound as a vector, or None where the model makes none.
       stepwise: probability of each class in each time step of `Listener.step` samples; None but for decision-level
         models. Like the next three, None unless it was asked for (`taps`).
-      logits: what the probabilities are the sigmoid of (the softmax, in a model with a new last layer); in
+      logits: what the probabilities are the sigmoid of (the softmax, in a model whose classes exclude each other); in
         decision-level models those of each step.
       pooled: what the head reads: maximum + mean over time; in decision-level models over each step and its neighbours.
       frames: what the body yields, in time, before pooling.

@@ -61,6 +61,6 @@ class Cnn:
         """Runs the layers of `build_from`, and takes the mean over frequency."""
         for i in range(first, len(self.channels) + 1):
             pool = (2, 2) if i <= self.pooled_blocks else (1, 1)
-            x = getattr(layers, f"conv_block{i}")(x, pool=pool)
-            x = layers.body_dropout(x, rngs=rngs)
+            block = getattr(layers, f"conv_block{i}")
+            x = layers.body_dropout.after(block, block(x, pool=pool), rngs=rngs)
         return mean_over_frequency(x)

@@ -88,7 +88,7 @@ class Output:
       clipwise: probability of each class in each clip, in [0, 1].
       embedding: vector per clip, or None where the head makes none.
       framewise: probability of each class in each frame of the log-mel spectrogram, or None where the head makes none.
-      logits: what the probabilities are the sigmoid of (the softmax, in a model with a new last layer); in
+      logits: what the probabilities are the sigmoid of (the softmax, in a model whose classes exclude each other); in
         decision-level models those of each step, before they are pooled. Like the next two, None unless it was asked
         for (`taps`).
       pooled: what `fc1`, the first layer of the head, reads: maximum + mean over time; in decision-level models over
@@ -279,11 +279,16 @@ class ModelConfig:
     def to_json(self) -> dict[str, Any]:
         """What a file has to carry besides the weights: architecture, front-end settings and labels."""
         base: ModelConfig | None = getattr(self.body, "base", None)
+        below = {}
+        if base is not None:
+            head: Any = self.head
+            below = {"base": base.to_json(), "freeze_base": getattr(self.body, "frozen", False)}
+            below["new_layers"] = head.to_json()
         return {
             "architecture": self.name,
             "frontend": dataclasses.asdict(self.frontend),
             "labels": {"task": self.labels.task, "ids": list(self.labels.ids), "names": list(self.labels.names)},
-            **({} if base is None else {"base": base.to_json(), "freeze_base": getattr(self.body, "frozen", False)}),
+            **below,
         }
 
     @staticmethod
@@ -298,14 +303,21 @@ class ModelConfig:
           InputError: the architecture is unknown to this version, or a part is missing or of the wrong kind.
         """
         from panns_jax.models.registry import model_config
-        from panns_jax.models.transfer import transfer
+        from panns_jax.models.transfer import TransferHead, transfer
 
         match data:
             case {"base": {"base": _}}:
                 pass  # a model below a new layer is none of that kind itself
             case {"base": dict() as base, "freeze_base": bool() as frozen, **rest}:
                 labels = ModelConfig.from_json(rest, origin).labels
-                return transfer(ModelConfig.from_json(base, origin), labels, freeze_base=frozen)
+                config = transfer(ModelConfig.from_json(base, origin), labels, freeze_base=frozen)
+                if "new_layers" not in rest:
+                    return config
+                try:
+                    head = TransferHead.from_json(rest["new_layers"], config.embedding_dim or 0)
+                except InputError as error:
+                    raise InputError(f"{origin}: {error}") from error
+                return dataclasses.replace(config, head=head)
             case {
                 "architecture": str() as name,
                 "frontend": dict() as frontend,

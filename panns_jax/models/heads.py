@@ -88,13 +88,7 @@ class DecisionHead:
 
     def __call__(self, layers: Any, x: Clips, *, frames: int, rngs: nnx.Rngs | None) -> Output:
         pooled = _smoothed(x)
-        hidden = pooled.map(lambda values: self._hidden(layers, values, rngs))
-        if self.pooling == "attention":
-            clipwise, logits = layers.att_block(hidden)
-        else:
-            logits = hidden.map(layers.fc_audioset)
-            stepwise = logits.map(jax.nn.sigmoid)
-            clipwise = stepwise.max() if self.pooling == "max" else stepwise.mean()
+        clipwise, logits = self.decide(layers, pooled.map(lambda values: self.hidden(layers, values, rngs)))
         return Output(
             clipwise=clipwise,
             framewise=_repeated(logits.map(jax.nn.sigmoid), self.frames_per_step, frames),
@@ -103,9 +97,17 @@ class DecisionHead:
             frames=x.own(),
         )
 
+    def decide(self, layers: Any, hidden: Clips) -> tuple[Float[Array, "batch classes"], Clips]:
+        """Probability of each class in each clip, and its log-odds in each step, by the last layer."""
+        if self.pooling == "attention":
+            return layers.att_block(hidden)
+        logits = hidden.map(layers.fc_audioset)
+        stepwise = logits.map(jax.nn.sigmoid)
+        return stepwise.max() if self.pooling == "max" else stepwise.mean(), logits
+
     def local(self, layers: Any, x: Clips) -> Local:
         pooled = _smoothed(x)
-        hidden = pooled.map(lambda values: self._hidden(layers, values, None))
+        hidden = pooled.map(lambda values: self.hidden(layers, values))
         if self.pooling == "attention":
             attention, logits = layers.att_block.local(hidden)
             return Local(x, pooled, logits, attention.map(jnp.exp))
@@ -114,9 +116,10 @@ class DecisionHead:
     def classify(self, layers: Any, pooled: Float[Array, "batch channels"]) -> Output:
         raise TypeError("a decision-level head classifies every step")
 
-    def _hidden(
-        self, layers: Any, pooled: Float[Array, "batch steps channels"], rngs: nnx.Rngs | None
+    def hidden(
+        self, layers: Any, pooled: Float[Array, "batch steps channels"], rngs: nnx.Rngs | None = None
     ) -> Float[Array, "batch steps hidden_dim"]:
+        """What the last layer reads."""
         x = jax.nn.relu(layers.fc1(layers.head_dropout(pooled, rngs=rngs)))
         return layers.head_dropout(x, rngs=rngs)
 

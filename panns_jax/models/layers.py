@@ -75,11 +75,26 @@ class SpecAugment(nnx.Module):
         return x.map(lambda features: spec_augment(features, key, self.stripes))
 
 
+def freeze(layer: nnx.Module) -> None:
+    """Keeps a part of a model in evaluation mode: `Model.train` leaves it there."""
+    layer.frozen = True  # pyright: ignore[reportAttributeAccessIssue]
+    layer.eval()
+
+
+def is_frozen(layer: nnx.Module) -> bool:
+    """Whether `freeze` was called on it."""
+    return getattr(layer, "frozen", False)
+
+
 class Dropout(nnx.Dropout):
     """Sets values to 0 in training mode."""
 
     def __call__(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:  # pyright: ignore[reportIncompatibleMethodOverride]
         return x.map(lambda values: super(Dropout, self).__call__(values, rngs=rngs))
+
+    def after(self, layer: nnx.Module, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
+        """Drops values of what `layer` made, unless that is frozen: then it is in evaluation mode, and so is this."""
+        return x if is_frozen(layer) else self(x, rngs=rngs)
 
 
 class Sequential(nnx.Module):

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from panns_jax.frontend import log_mel, mixup
 from panns_jax.models.clips import Clips, Window
 from panns_jax.models.config import Features, Local, ModelConfig, Output, Precision, require_precision
-from panns_jax.models.layers import BatchNorm, Conv, DepthwiseConv, SpecAugment, pad_to
+from panns_jax.models.layers import BatchNorm, Conv, DepthwiseConv, SpecAugment, is_frozen, pad_to
 
 
 class Model(nnx.Module):
@@ -28,6 +28,7 @@ class Model(nnx.Module):
     Attributes:
       config: the model as data; `sample_rate`, `embedding_dim`, `min_samples` and `labels` are found there.
       precision: what the body computes in, one of `PRECISIONS`.
+      body_layers: names of the layers of the body, in the order in which they are run.
       frozen: whether it learns nothing, as part of another model, and so stays in evaluation mode.
     """
 
@@ -43,7 +44,7 @@ class Model(nnx.Module):
         head = config.head.build(config.body.out_channels, config.num_classes, rngs=rngs)
         for name, layer in {**body, **head}.items():
             setattr(self, name, layer)
-        self._body_layers = tuple(body)
+        self.body_layers = tuple(body)
 
     def __call__(
         self,
@@ -123,7 +124,7 @@ class Model(nnx.Module):
         """
         self.precision = require_precision(precision)
         products = lax.Precision.HIGHEST if self.precision == "float32" else lax.Precision.DEFAULT
-        for layer in map(functools.partial(getattr, self), self._body_layers):
+        for layer in map(functools.partial(getattr, self), self.body_layers):
             if isinstance(layer, Model):
                 layer.set_precision(precision)
                 continue
@@ -132,10 +133,10 @@ class Model(nnx.Module):
                     module.precision = products
 
     def train(self, **attributes: Any) -> None:
-        """Switches to training mode, all but models that are frozen."""
+        """Switches to training mode, all but what is frozen."""
         super().train(**attributes)
         for _, module in nnx.iter_modules(self):
-            if isinstance(module, Model) and module.frozen:
+            if is_frozen(module):
                 module.eval()
 
     def _clips(self, waveform: Float[Array, "batch samples"], lengths: ArrayLike | Sequence[int] | None) -> Clips:

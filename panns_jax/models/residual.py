@@ -62,6 +62,11 @@ class ResidualLayers(nnx.Module):
                 in_channels = width * block.expansion
             setattr(self, f"layer{i}", Sequential(group))
 
+    @property
+    def last(self) -> nnx.Module:
+        """The last group."""
+        return getattr(self, f"layer{self.count}")
+
     def __call__(self, x: Clips, *, rngs: nnx.Rngs | None) -> Clips:
         for i in range(1, self.count + 1):
             x = getattr(self, f"layer{i}")(x, rngs=rngs)

@@ -102,7 +102,7 @@ class ResNet:
 
     def __call__(self, layers: Any, features: Features, *, rngs: nnx.Rngs | None) -> Clips:
         x = layers.conv_block1(features.image, pool=(2, 2))
-        x = layers.resnet(layers.body_dropout(x, rngs=rngs), rngs=rngs)
-        x = layers.body_dropout(avg_pool(x, (2, 2)), rngs=rngs)
+        x = layers.resnet(layers.body_dropout.after(layers.conv_block1, x, rngs=rngs), rngs=rngs)
+        x = layers.body_dropout.after(layers.resnet.last, avg_pool(x, (2, 2)), rngs=rngs)
         x = layers.conv_block_after1(x, pool=(1, 1))
-        return mean_over_frequency(layers.body_dropout(x, rngs=rngs))
+        return mean_over_frequency(layers.body_dropout.after(layers.conv_block_after1, x, rngs=rngs))

@@ -79,7 +79,7 @@ class LeeNet(_WaveformBody):
         x, last = features.signal, len(self.channels)
         x = layers.conv_block1(x, pool=1)
         for i in range(2, last + 1):
-            x = layers.body_dropout(x, rngs=rngs)
+            x = layers.body_dropout.after(getattr(layers, f"conv_block{i - 1}"), x, rngs=rngs)
             x = getattr(layers, f"conv_block{i}")(x, pool=3 if i < last or self.pools_last else 1)
         return x
 

@@ -106,7 +106,8 @@ class Wavegram:
             x = x.map(lambda values: mixup(values, blend))
         if self.reads_logmel:
             x = side_by_side(layers.conv_block1(features.image, pool=(2, 2)), x)
-        x = layers.body_dropout(x, rngs=rngs)
+        last = layers.conv_block1 if self.reads_logmel else getattr(layers, self._last_block)
+        x = layers.body_dropout.after(last, x, rngs=rngs)
         return self.cnn.run_from(2, layers, x, rngs=rngs)
 
     def _wavegram(self, layers: Any, signal: Clips) -> Clips:

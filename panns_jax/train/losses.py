@@ -24,6 +24,17 @@ def clip_bce(output: Output, target: Float[Array, "batch classes"]) -> Float[Arr
     return _cross_entropy(jnp.clip(output.clipwise, 0, 1), target).mean()
 
 
+def clip_ce(output: Output, target: Float[Array, "batch classes"]) -> Float[Array, ""]:
+    """Mean cross-entropy of classes that exclude each other, of the softmax of the logits.
+
+    Args:
+      output: what the model made of the batch; `logits`, (batch, classes), are read.
+      target: the class of each clip, as a vector of which one is 1 and the others 0; a mean of two after mixup.
+    """
+    assert output.logits is not None
+    return -(target * jax.nn.log_softmax(output.logits)).sum(axis=-1).mean()
+
+
 LOSSES = {"clip_bce": clip_bce}
 
 

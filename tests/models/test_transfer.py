@@ -12,7 +12,10 @@ from small_models import SMALL
 from weights import arbitrary
 
 from panns_jax import InputError, LabelSet, create_model, create_transfer
-from panns_jax.models.config import ModelConfig
+from panns_jax.models.clips import Clips
+from panns_jax.models.cnn import Cnn
+from panns_jax.models.config import Features, ModelConfig
+from panns_jax.models.layers import freeze
 from panns_jax.models.model import Model
 from panns_jax.models.registry import model_config
 from panns_jax.models.transfer import transfer
@@ -133,3 +136,46 @@ def test_a_config_survives_json_with_the_classes_of_the_base():
     nested = {**config.to_json(), "base": config.to_json()}
     with pytest.raises(InputError, match="is damaged"):
         ModelConfig.from_json(nested, "file")
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_several_new_layers_read_the_embedding_one_after_another(multi_label: bool):
+    base = base_model()
+    model: Any = create_transfer(base, CLASSES, hidden=(6, 4), multi_label=multi_label, rngs=nnx.Rngs(0))
+    model.eval()
+    x = embedding_of(base)
+    for layer in (model.fc_hidden1, model.fc_hidden2):
+        x = np.maximum(x @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...]), 0)
+    logits = x @ np.asarray(model.fc_transfer.kernel[...])
+    expected = jax.nn.sigmoid(logits) if multi_label else jax.nn.softmax(logits)
+    np.testing.assert_allclose(model(clips()).clipwise, expected, atol=1e-5)
+    model.train()
+    one, other = (np.asarray(model(clips(), rngs=nnx.Rngs(seed)).clipwise) for seed in (0, 1))
+    assert (one != other).any()  # dropout
+
+
+def test_new_layers_survive_json_and_a_damaged_description_is_refused():
+    config = transfer(model_config("DemoCnn"), CLASSES, hidden=(6, 4), multi_label=True)
+    described = config.to_json()
+    assert ModelConfig.from_json(described, "file") == config
+    del described["new_layers"]  # as files of earlier versions
+    assert ModelConfig.from_json(described, "file") == transfer(model_config("DemoCnn"), CLASSES)
+    for damage in ({"hidden": [10**9]}, {"hidden": ["6"]}, {"dropout": 1.0}, {"multi_label": 1}):
+        broken = {**described, "new_layers": {**config.head.to_json(), **damage}}  # pyright: ignore
+        with pytest.raises(InputError, match="file: is damaged: the description of its new layers"):
+            ModelConfig.from_json(broken, "file")
+
+
+def test_frozen_blocks_stay_in_evaluation_mode_with_the_dropout_behind_them():
+    model: Any = base_model("cnn")
+    features = Features(
+        Clips(jnp.asarray(clips())), Clips(jnp.asarray(recipe.waveform(2, 40 * 16, 8000, 1)).reshape(2, 40, 16))
+    )
+    first = Cnn(channels=model.config.body.channels[:1], pooled_blocks=1)
+    expected = first(model, features, rngs=None).values
+    freeze(model.conv_block1)
+    model.train()
+    assert model.conv_block1.bn1.use_running_average and not model.conv_block2.bn1.use_running_average
+    np.testing.assert_array_equal(first(model, features, rngs=nnx.Rngs(0)).values, expected)
+    whole = [np.asarray(model.config.body(model, features, rngs=nnx.Rngs(seed)).values) for seed in (0, 1)]
+    assert (whole[0] != whole[1]).any()  # the dropout behind the second block
