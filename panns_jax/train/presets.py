@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import panns_jax
 from panns_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from panns_jax.train.finetune.options import Finetune
     from panns_jax.train.options import Train
 
 
@@ -23,7 +25,7 @@ class Preset:
     Attributes:
       name: for `--config`.
       about: what it is, in a line.
-      config: its options.
+      config: its options; of fine-tuning, a `functools.partial` that makes them.
     """
 
     name: str
@@ -41,16 +43,29 @@ def list_presets() -> list[str]:
 
 
 def load_preset(name: str) -> "Train":
-    """The options of a preset; capitals, hyphens and underscores in its name do not matter.
+    """The options of a preset of training; capitals, hyphens and underscores in its name do not matter.
 
     Raises:
-      InputError: there is no such preset; the message names the nearest one.
+      InputError: there is no such preset, and the message names the nearest one; or it is one of fine-tuning.
     """
     from panns_jax.train.options import Train
 
-    config = read_preset(preset_named(name)).config
-    assert isinstance(config, Train)
-    return config
+    preset = read_preset(preset_named(name))
+    if not isinstance(preset.config, Train):
+        raise InputError(f"--config {name}: is for panns-jax finetune")
+    return preset.config
+
+
+def load_transfer(name: str) -> Callable[..., "Finetune"]:
+    """What makes options of fine-tuning of a preset: a `functools.partial`, as data and output are left open.
+
+    Raises:
+      InputError: there is no such preset, and the message names the nearest one; or it is one of training.
+    """
+    preset = read_preset(preset_named(name))
+    if not isinstance(preset.config, functools.partial):
+        raise InputError(f"--config {name}: is for panns-jax train")
+    return preset.config
 
 
 def preset_named(name: str) -> str:

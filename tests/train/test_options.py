@@ -52,7 +52,7 @@ def test_hyphens_and_separate_values_are_the_same():
 
 def test_a_preset_gives_the_defaults():
     assert {"cnn6", "cnn10", "cnn14", "demo"} <= set(list_presets())
-    for name in list_presets():
+    for name in ("cnn6", "cnn14_hop640", "demo"):
         assert parse("--config", name) == load_preset(name)
     options = parse("--config=demo", "--seed", "3")
     assert options == dataclasses.replace(load_preset("demo"), seed=3)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,10 @@ from panns_jax.errors import InputError
 from panns_jax.pretrained.paper import FIGURES, Training
 from panns_jax.train.dry_run import take_step
 from panns_jax.train.experiment import batch_rows, configured_model
+from panns_jax.train.finetune.options import Finetune
 from panns_jax.train.options import Train
-from panns_jax.train.paper.published import ABLATIONS, PREVIOUS, SYSTEMS
-from panns_jax.train.presets import list_presets, load_preset, plain, read_preset
+from panns_jax.train.paper.published import ABLATIONS, PREVIOUS, STRATEGIES, SYSTEMS, TRANSFER
+from panns_jax.train.presets import list_presets, load_preset, load_transfer, plain, read_preset
 from panns_jax.train.program import make_program
 from panns_jax.train.step import data_mesh
 
@@ -96,6 +98,29 @@ def test_names_are_forgiving(typed: str):
 def test_a_name_of_none_is_answered_with_the_nearest(typed: str, hint: str):
     with pytest.raises(InputError, match=hint):
         load_preset(typed)
+
+
+TRANSFERS = [name for name in list_presets() if name not in PRESETS]
+
+
+def test_there_is_one_of_fine_tuning_for_each_task_and_strategy():
+    assert sorted(TRANSFERS) == sorted(f"{task}_{strategy.lower()}" for task in TRANSFER for strategy in STRATEGIES)
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_those_of_fine_tuning_can_be_used(name: str, tmp_path: Path):
+    out = tmp_path / "x.safetensors"
+    options = Finetune.parse(["--config", name, "--data", "sounds", "--out", str(out)], prog="finetune")
+    options.check()
+    assert name.endswith(options.strategy.lower())
+    assert options == load_transfer(name)(data="sounds", out=out)
+
+
+def test_a_preset_is_for_one_command():
+    with pytest.raises(InputError, match="gtzan_scratch: is for panns-jax finetune"):
+        load_preset("gtzan_scratch")
+    with pytest.raises(InputError, match="cnn14: is for panns-jax train"):
+        load_transfer("cnn14")
 
 
 @functools.cache

@@ -1,7 +1,9 @@
 """The options of `panns-jax finetune`."""
 
 import dataclasses
+import inspect
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -92,6 +94,20 @@ class Finetune(DataOptions):
     """Where embeddings are kept; by default a folder in PANNS_JAX_CACHE, else in the platform's folder for caches."""
     restart: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Throw away what an interrupted run has done, and begin anew."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], *, prog: str) -> "Finetune":
+        """Reads the options; `--config NAME` begins with a preset of configs/ instead of the defaults.
+
+        Raises:
+          InputError: there is no such preset of fine-tuning.
+        """
+        from panns_jax.train.presets import load_transfer, take_config
+
+        name, arguments = take_config(list(arguments))
+        about = f"{inspect.getdoc(cls)}\n\n--config NAME takes the defaults from a preset of panns-jax configs."
+        options = cls if name is None else load_transfer(name)
+        return tyro.cli(options, args=arguments, prog=prog, description=about)
 
     def run(self) -> int:
         """Trains, writes model and report; the exit code is 0, or 1 where some clips could not be read.

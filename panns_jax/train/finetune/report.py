@@ -14,6 +14,7 @@ import numpy as np
 
 from panns_jax.files import make_folder, written_aside
 from panns_jax.labels import LabelSet
+from panns_jax.train.finetune.figures import figures_text
 from panns_jax.train.finetune.scores import AnyScores, SingleLabelScores, class_figures, figures
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def summary(result: "Result") -> str:
 
 
 def write_report(result: "Result") -> None:
-    """Writes the report where the options say, with its figures beside it or in it.
+    """Writes the report where the options say, with its figures beside it or in it, and the scores as JSON beside it.
 
     Raises:
       InputError: it cannot be written.
@@ -55,6 +56,8 @@ def write_report(result: "Result") -> None:
         text = "\n".join(_lines(result, told)) + "\n"
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8", errors="backslashreplace")
+    with written_aside(path.with_suffix(".json")) as aside:
+        aside.write_text(figures_text(result), encoding="utf-8")
 
 
 def _figures(result: "Result") -> Iterator[tuple[str, bytes]]:

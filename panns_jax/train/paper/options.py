@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import difflib
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ Workspaces = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FOLDERS")]
 class Configs:
     """Lists the presets: every experiment of the paper, with its published score and the best of your own runs.
 
-    panns-jax train --config NAME trains one; with --dry-run it only tells what that would take.
+    panns-jax train --config NAME trains one; with --dry-run it only tells what that would take. Those that transfer
+    Cnn14 to another task are for panns-jax finetune --config NAME.
     """
 
     names: Names = ()
@@ -61,6 +63,9 @@ class PaperTable:
     workspace: Workspaces = ()
     """Folders that runs were trained in. Of the runs of each experiment, the best evaluation counts, by its mAP on the
     evaluation set."""
+    report: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK=FILE.json")] = ()
+    """For the table of transfer: what panns-jax finetune wrote beside its reports, each after the task that it is of
+    (esc50, dcase2019_task1, dcase2018_task2, msos, gtzan, ravdess) and =."""
     format: Literal["markdown", "csv", "latex"] = "markdown"
     """markdown is for people, too; csv is one table, with all digits; latex takes the package booktabs."""
     out: Path | None = None
@@ -73,8 +78,9 @@ class PaperTable:
         names = [_table_named(name) for name in self.names] or list(ALL)
         if self.format == "csv" and len(names) > 1:
             raise InputError(f"--format csv is for one table; name one of {', '.join(_table_names())}")
+        scores, notes = _transfer_scores(self.report)
         runs, faults = _runs(self.workspace)
-        text = "\n\n".join(FORMATS[self.format](_table(name, runs)) for name in names)
+        text = "\n\n".join(FORMATS[self.format](_table(name, runs, scores, notes)) for name in names)
         if self.out is None:
             print(text)
         else:
@@ -117,28 +123,38 @@ def _told(faults: Sequence[str]) -> int:
 
 
 def _row(preset: Any, runs: Sequence[Any]) -> dict[str, Any]:
+    from panns_jax.train.options import Train
     from panns_jax.train.paper.published import published_score
 
     result = None
-    if runs:
+    if runs and isinstance(preset.config, Train):
         from panns_jax.train.paper.local import best_result
 
         result = best_result(runs, preset.config)
-    changed = {
-        field.name: getattr(preset.config, field.name)
-        for field in dataclasses.fields(preset.config)
-        if getattr(preset.config, field.name) != field.default
-    }
+    published = published_score(preset.name)
     return {
         "name": preset.name,
+        "command": "train" if isinstance(preset.config, Train) else "finetune",
         "about": preset.about.rstrip("."),
-        "published_mAP": published_score(preset.name),
-        "local_mAP": result and round(result.figures.mean_average_precision, 6),
+        "metric": published and published[0],
+        "published": published and published[1],
+        "local": result and round(result.figures.mean_average_precision, 6),
         "local_run": result and str(result.workspace / "checkpoints" / result.run),
         "local_iteration": result and result.iteration,
         "local_clips": result and result.clips,
         "local_differs": "; ".join(result.differs) if result else None,
-        "options": changed,
+        "options": _changed(preset.config),
+    }
+
+
+def _changed(config: Any) -> dict[str, Any]:
+    """The options of a preset that are not the defaults."""
+    if isinstance(config, functools.partial):
+        return config.keywords
+    return {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
     }
 
 
@@ -151,9 +167,10 @@ def _typed(options: dict[str, Any]) -> str:
 def _print_text(rows: Sequence[dict[str, Any]], *, local: bool) -> None:
     from panns_jax.train.paper.formats import Column, as_text
 
-    columns = [Column("name", "name"), Column("published_mAP", "mAP", 3)]
+    columns = [Column("name", "name"), Column("published", "published", 3)]
     if local:
-        columns += (Column("local_mAP", "local", 3), Column("local_clips", "clips"))
+        columns += (Column("local", "local", 3), Column("local_clips", "clips"))
+    columns.append(Column("metric", "metric"))
     columns.append(Column("about", "what it is"))
     print(as_text(columns, [[row[column.key] for column in columns] for row in rows]))
     for row in rows:
@@ -183,7 +200,34 @@ def _table_named(name: str) -> str:
     raise InputError(f"{name!r}: there is no such table; {hint}")
 
 
-def _table(name: str, runs: Sequence[Any]) -> Any:
+def _table(name: str, runs: Sequence[Any], scores: dict[tuple[str, str], float], notes: Sequence[str]) -> Any:
     from panns_jax.train.paper import tables
 
-    return tables.transfer({}) if name == "transfer" else tables.TABLES[name](runs)
+    return tables.transfer(scores, notes) if name == "transfer" else tables.TABLES[name](runs)
+
+
+def _transfer_scores(reports: Sequence[str]) -> tuple[dict[tuple[str, str], float], list[str]]:
+    """Scores in the task's own metric, by task and strategy, of several the best; and a sentence on each report."""
+    if not reports:
+        return {}, []
+    from panns_jax.train.finetune.figures import read_figures
+    from panns_jax.train.paper.published import TRANSFER
+    from panns_jax.train.presets import plain
+
+    tasks = {plain(task): task for task in TRANSFER}
+    found: dict[tuple[str, str], float] = {}
+    notes = []
+    for report in reports:
+        task, _, path = report.partition("=")
+        if plain(task) not in tasks or not path:
+            raise InputError(f"--report {report}: must be TASK=FILE.json, and TASK one of {', '.join(TRANSFER)}")
+        told, name = read_figures(Path(path)), tasks[plain(task)]
+        score = told["scores"].get(TRANSFER[name].metric)
+        if score is None:
+            raise InputError(f"{path}: has no {TRANSFER[name].metric}, which {TRANSFER[name].label} is scored by")
+        key = (name, told["strategy"])
+        found[key] = max(score, found.get(key, score))
+        tested = f"{told['folds']} folds" if told["folds"] else f"{told['test_clips']} of them for the test"
+        model = told["model"].removeprefix("Transfer_")
+        notes.append(f"{path}: {TRANSFER[name].label}, {told['strategy']} of {model}, {told['clips']} clips, {tested}.")
+    return found, notes

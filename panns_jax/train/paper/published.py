@@ -126,12 +126,17 @@ TRANSFER: Mapping[str, Task] = {
 """By the beginning of the presets' names, which a strategy ends."""
 
 
-def published_score(preset: str) -> float | None:
-    """mAP on AudioSet that the paper has of a preset's experiment, or else its released file's name; None for none."""
+def published_score(preset: str) -> tuple[str, float] | None:
+    """Metric and score that the paper has of a preset's experiment, or else its released file's name; None for none."""
+    for name, task in TRANSFER.items():
+        for strategy, score in task.scores.items():
+            if preset == f"{name}_{strategy.lower()}":
+                return task.metric, score
     rows = (*SYSTEMS, *(row for table in ABLATIONS.values() for row in table))
     found = next((row for row in rows if row.preset == preset), None)
     if found is not None:
-        return found.figures.mean_average_precision
+        return "mAP", found.figures.mean_average_precision
     from panns_jax.pretrained.catalogue import RELEASED
 
-    return next((file.mean_average_precision for file in RELEASED if file.model.lower() == preset), None)
+    score = next((file.mean_average_precision for file in RELEASED if file.model.lower() == preset), None)
+    return None if score is None else ("mAP", score)

@@ -66,11 +66,12 @@ def complexity(runs: Sequence[ScoredRun]) -> Table:
     return Table("complexity", "Complexity of the systems", columns, tuple(rows), (note,))
 
 
-def transfer(scores: Mapping[tuple[str, str], float]) -> Table:
+def transfer(scores: Mapping[tuple[str, str], float], notes: Sequence[str] = ()) -> Table:
     """The six tasks that the paper transferred Cnn14 to.
 
     Args:
       scores: of one's own, by task (a key of `TRANSFER`) and strategy.
+      notes: sentences to stand below.
     """
     columns: list[Column] = [Column("task", "task"), Column("metric", "metric")]
     for strategy in STRATEGIES:
@@ -79,7 +80,7 @@ def transfer(scores: Mapping[tuple[str, str], float]) -> Table:
     for key, task in TRANSFER.items():
         cells = [(task.scores[name], *((scores.get((key, name)),) if scores else ())) for name in STRATEGIES]
         rows.append((task.label, task.metric, *(value for cell in cells for value in cell)))
-    return Table("transfer", "Transfer of Cnn14 to other tasks", tuple(columns), tuple(rows))
+    return Table("transfer", "Transfer of Cnn14 to other tasks", tuple(columns), tuple(rows), tuple(notes))
 
 
 TABLES: dict[str, Callable[[Sequence[ScoredRun]], Table]] = {

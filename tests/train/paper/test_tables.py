@@ -66,8 +66,9 @@ def test_published_figures_are_those_of_the_models():
     for name, table in ABLATIONS.items():
         (own,) = [row for row in table if row.preset == "cnn14"]
         assert own.figures == FIGURES["Cnn14"], name
-    assert published_score("cnn14_hop1000") == 0.400
-    assert published_score("cnn14_decisionlevelmax") == 0.385  # of the released file
+    assert published_score("cnn14_hop1000") == ("mAP", 0.400)
+    assert published_score("cnn14_decisionlevelmax") == ("mAP", 0.385)  # of the released file
+    assert published_score("gtzan_freeze_l1") == ("accuracy", 0.827)
     assert published_score("demo") is None
 
 
@@ -138,6 +139,30 @@ def test_transfer_has_a_row_for_each_task():
     assert gtzan == ("GTZAN", "accuracy", 0.758, None, 0.915, 0.91, 0.827, None, 0.858, None)
 
 
+def test_figures_of_fine_tunings_stand_beside(command, tmp_path: Path):
+    report = tmp_path / "report.json"
+    told = {"strategy": "freeze_L1", "model": "Transfer_Cnn6", "data": "D", "clips": 9, "folds": 3, "test_clips": 9}
+    report.write_text(json.dumps({**told, "scores": {"accuracy": 0.8, "mAP@3": 0.9}}))
+    code, out, _ = command(
+        "table", "transfer", "--report", f"GTZAN={report}", f"dcase2018-task2={report}", "--format=csv"
+    )
+    assert code == 0
+    rows = {row["task"]: row for row in rows_of(out)}
+    assert (rows["GTZAN"]["local_freeze_L1"], rows["GTZAN"]["local_scratch"]) == ("0.8", "")
+    assert rows["DCASE 2018 Task 2"]["local_freeze_L1"] == "0.9"
+    _, out, _ = command("table", "transfer", "--report", f"GTZAN={report}")
+    assert out.splitlines()[-1] == f"{report}: GTZAN, freeze_L1 of Cnn6, 9 clips, 3 folds."
+    for given, sentence in (
+        (str(report), "must be TASK=FILE.json"),
+        (f"mnist={report}", "TASK one of esc50"),
+        (f"gtzan={tmp_path / 'none.json'}", "there is no such file"),
+        (f"gtzan={__file__}", "is not the .json that panns-jax finetune writes"),
+    ):
+        code, out, err = command("table", "transfer", "--report", given)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert sentence in err
+
+
 def test_presets_are_listed_with_scores(command, make_run):
     workspace = make_run("run", load_preset("cnn14"), (0.01, 0.5), (0.35, 0.96), classes=30)
     code, out, err = command("configs", "--workspace", workspace)
@@ -150,6 +175,10 @@ def test_presets_are_listed_with_scores(command, make_run):
     assert [row["name"] for row in rows_of(out)] == ["cnn6", "cnn14_hop640"]
     code, out, _ = command("configs", "hop640", "--format", "json")
     (row,) = json.loads(out)
-    assert (row["published_mAP"], row["local_mAP"], row["options"]["hop_size"]) == (0.417, None, 640)
+    assert (row["published"], row["local"], row["options"]["hop_size"]) == (0.417, None, 640)
+    code, out, _ = command("configs", "gtzan_scratch", "--format", "json")
+    (row,) = json.loads(out)
+    assert (row["command"], row["metric"], row["published"]) == ("finetune", "accuracy", 0.758)
+    assert row["options"] == {"model": "Cnn14", "strategy": "scratch", "folds": 10, "clip_seconds": 30.0}
     code, out, err = command("configs", "cnn41")
     assert (code, out) == (2, "") and "did you mean cnn14?" in err

@@ -1,0 +1,10 @@
+"""DCASE 2019 Task 1, 10 acoustic scenes: Cnn14 from fresh weights; on the development set's own split.
+
+panns-jax finetune --config dcase2019_task1_scratch --data DATA --out dcase2019_task1.safetensors
+"""
+
+from functools import partial
+
+from panns_jax.train.finetune.options import Finetune
+
+CONFIG = partial(Finetune, model="Cnn14", strategy="scratch", clip_seconds=10.0)
