@@ -92,7 +92,7 @@ TASKS = {
     ),
     "evaluate": Task(
         "panns_jax.train.evaluation:Evaluate",
-        "score a checkpoint on an index file: mAP, mAUC, d'",
+        "score a checkpoint on an index file or labelled sounds",
         compiles=True,
     ),
 }

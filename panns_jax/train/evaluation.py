@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from panns_jax.data.labelled.options import DataOptions
 from panns_jax.errors import InputError, require_extra
 from panns_jax.files import require_parent, written_aside
 from panns_jax.train.metrics import Scores, score
@@ -18,7 +20,9 @@ from panns_jax.train.report import REPORTS, class_rows
 if TYPE_CHECKING:
     from panns_jax.data.sources import ClipSource
     from panns_jax.infer.prepared import PreparedModel
+    from panns_jax.labels import LabelSet
     from panns_jax.models.model import Model
+    from panns_jax.train.finetune.scores import AnyScores
 
 Predict = Callable[[np.ndarray], Any]
 """From waveforms (rows, samples) to clipwise probabilities (rows, classes)."""
@@ -77,14 +81,24 @@ def _require_finite(predicted: np.ndarray, batch: dict[str, np.ndarray]) -> None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Scores a checkpoint on the clips of an index file: average precision, ROC AUC and d' per class and mean."""
+class Evaluate(DataOptions):
+    """Scores a checkpoint on the clips of an index file, or on labelled sounds of one's own.
+
+    Of clips that may carry several classes: average precision, ROC AUC and d', per class and mean; of clips that have
+    one each (--data without --multi-label): accuracy, balanced accuracy, mAP@3, and recall and precision per class.
+    """
 
     checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """A .pth file, a converted .safetensors file, or a folder of training checkpoints, of which the newest is taken;
     checkpoints/RUN/best stands for the one of the best test mAP."""
-    index: Path
+    index: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """The index file, such as WORKSPACE/hdf5s/indexes/eval.h5."""
+    data: Annotated[str | None, tyro.conf.arg(metavar="DATA", help_behavior_hint="")] = None
+    """In place of it, a folder with a folder for each class; a csv, tsv or Parquet table; or tfds:NAME. Its classes are
+    found among the model's by name."""
+    clip_seconds: Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")] = None
+    """Of --data: length of the windows that clips are heard in, of which the mean counts; by default the median of the
+    clips, at most 10."""
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """Name of the model, where the checkpoint does not tell. Without a checkpoint, the released one of this model is
     downloaded the first time, and kept."""
@@ -115,38 +129,71 @@ class Evaluate:
             raise InputError("name what is to be scored: --checkpoint PATH, or --model NAME for a released checkpoint")
         if self.batch_size < 1:
             raise InputError(f"--batch-size must be at least 1, got {self.batch_size}")
+        if (self.index is None) == (self.data is None):
+            raise InputError("name what it is scored on: --index FILE, or --data for labelled sounds; one of them")
+        if self.clip_seconds is not None and not 0 < self.clip_seconds < math.inf:
+            raise InputError(f"--clip-seconds must be above 0, got {self.clip_seconds:g}")
         if self.out is not None:
             require_parent(self.out)
-            given = [path for path in (self.index, self.checkpoint) if path is not None]
-            read = [path for path in given if path.exists() and self.out.exists()]
+            given = [path for path in (self.index, self.checkpoint, self.data) if path is not None]
+            read = [Path(path) for path in given if Path(path).exists() and self.out.exists()]
             if any(map(self.out.samefile, read)):
                 raise InputError(f"--out {self.out} is read here, and would be replaced; name another file")
-        model, scores = self._scores()
-        rows = class_rows(scores, model.config.labels, present=self.classes == "present")
-        text = REPORTS[self.format](scores, rows)
-        if self.out is None:
-            sys.stdout.write(text)
-            return 0
-        with written_aside(self.out) as path:
-            path.write_text(text, encoding="utf-8")
+        if self.data is not None:
+            return self._run_on_data(self.data)
+        assert self.index is not None
+        model, scores = self._scores(self.index)
+        self._tell(scores, model.config.labels)
         return 0
 
-    def _scores(self) -> "tuple[Model, Scores]":
+    def _tell(self, scores: "AnyScores", labels: "LabelSet") -> None:
+        from panns_jax.train.finetune.evaluation import SINGLE_LABEL_REPORTS
+        from panns_jax.train.finetune.scores import SingleLabelScores
+
+        if isinstance(scores, SingleLabelScores):
+            shown = (scores.positives > 0) | (self.classes == "all")
+            text = SINGLE_LABEL_REPORTS[self.format](scores, labels, shown)
+        else:
+            text = REPORTS[self.format](scores, class_rows(scores, labels, present=self.classes == "present"))
+        if self.out is None:
+            sys.stdout.write(text)
+            return
+        with written_aside(self.out) as path:
+            path.write_text(text, encoding="utf-8")
+
+    def _run_on_data(self, data: str) -> int:
+        """Scores the checkpoint on labelled sounds; the exit code is 1 where some could not be heard."""
+        from panns_jax.pretrained.load import load_model
+        from panns_jax.train.finetune.evaluation import evaluate_set
+
+        labelled = self.read(data)
+        model = load_model(
+            self.model, self.checkpoint, mirror=self.mirror, precision=self.precision, weights=self.weights
+        )
+        scores, failures = evaluate_set(model, labelled, clip_seconds=self.clip_seconds)
+        self._tell(scores, model.config.labels)
+        if failures:
+            print(f"left out {len(failures)} of {len(labelled)} clips:", file=sys.stderr)
+            for failure in failures:
+                print(f"  {failure}", file=sys.stderr)
+        return 1 if failures else 0
+
+    def _scores(self, path: Path) -> "tuple[Model, Scores]":
         from panns_jax.data.index import read_index
         from panns_jax.data.pipeline import evaluation_batches
         from panns_jax.data.sources import ClipSource
         from panns_jax.pretrained.load import load_model
         from panns_jax.progress import progress_bar
 
-        index = read_index(self.index)
+        index = read_index(path)
         if not len(index):
-            raise InputError(f"{self.index}: lists no clips")
+            raise InputError(f"{path}: lists no clips")
         model = load_model(
             self.model, self.checkpoint, mirror=self.mirror, precision=self.precision, weights=self.weights
         )
         if index.targets.num_classes != model.config.num_classes:
             raise InputError(
-                f"{self.index} tells of {index.targets.num_classes} classes, the model of"
+                f"{path} tells of {index.targets.num_classes} classes, the model of"
                 f" {self.checkpoint or 'the released checkpoint'} of {model.config.num_classes}"
             )
         source = ClipSource(index, model.config.sample_rate)

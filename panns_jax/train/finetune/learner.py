@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -99,6 +99,7 @@ def loss_of(config: ModelConfig, *, multi_label: bool) -> Loss:
     return clip_bce if multi_label or isinstance(config.head, DecisionHead) else clip_ce
 
 
+@runtime_checkable
 class Learner(Protocol):
     """Goes on with a state, step by step."""
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ class TuneState:
     loss: Any
 
 
+@runtime_checkable
 class Forward(Protocol):
     """A model in training, as a function of its arrays."""
 

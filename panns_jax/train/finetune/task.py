@@ -20,6 +20,7 @@ from panns_jax.models.model import Model
 from panns_jax.train.finetune.beginning import base_model, provenance_of_base, with_new_layers, write_tuned
 from panns_jax.train.finetune.bench import Bench
 from panns_jax.train.finetune.depth import Plan, frozen_parts, parts_of
+from panns_jax.train.finetune.evaluation import LONGEST
 from panns_jax.train.finetune.features import Body, Features, FeatureStore
 from panns_jax.train.finetune.learner import Learner, ProbeLearner, Recipe, WholeLearner, loss_of
 from panns_jax.train.finetune.loop import Tuned, Validation, fit
@@ -28,7 +29,6 @@ from panns_jax.train.finetune.scores import AnyScores, scored
 if TYPE_CHECKING:
     from panns_jax.train.finetune.options import Finetune
 
-_LONGEST = 10.0  # seconds of a clip, where nothing else is said
 _SHOWN = 20
 _NOTE = "interrupted: what is done is being kept, and the same command goes on there"
 
@@ -117,7 +117,9 @@ def finetune(options: "Finetune") -> int:
             print("going on with what an interrupted run has done", file=sys.stderr)
         with first_interruption_noted("panns-jax finetune", _NOTE) as interrupted:
             result = _Training(options, model, recipe, material, bench, interrupted).result()
-        provenance = provenance_of_base(base.config, options.checkpoint, strategy=options.strategy)
+        begun_with = provenance_of_base(base.config, options.checkpoint, strategy=options.strategy)
+        told = f"{begun_with.file}, {options.strategy} on {labels.task}"
+        provenance = dataclasses.replace(begun_with, file=told)
         write_report(result)
         write_tuned(options.out, model, result.final.tuned.state, provenance)
     bench.remove()
@@ -149,7 +151,7 @@ def _material(options: "Finetune", base: Model, labelled: LabelledSet) -> Materi
     print(card.text(), flush=True)
     if not len(card.usable):
         raise InputError("\n  ".join([f"{options.data}: no clip can be read:", *card.unreadable.values()]))
-    seconds = options.clip_seconds or min(_LONGEST, float(np.median(card.seconds)))
+    seconds = options.clip_seconds or min(LONGEST, float(np.median(card.seconds)))
     samples = max(round(seconds * rate), base.config.min_samples)
     failures = [*card.unreadable.values()]
     rows, features = [int(row) for row in card.usable], None
