@@ -10,7 +10,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, cast
 
 from panns_jax.errors import InputError
@@ -18,6 +18,7 @@ from panns_jax.interruption import (
     INTERRUPTED,
     imports_not_interrupted,
     interruptions_not_lost,
+    leave,
     leave_at_once,
     leaves_at_once,
 )
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "panns-jax") -> 
     """
     if arguments is None:
         begin_command()
-        arguments = sys.argv[1:]
+        _exit(_guarded(sys.argv[1:], prog), leave=leave)
     _exit(_guarded(list(arguments), prog))
 
 
@@ -114,10 +115,10 @@ def run_task(name: str, arguments: Sequence[str], *, prog: str, tasks: Mapping[s
     _exit(_guarded([name, *arguments], prog, shown=prog, tasks=tasks))
 
 
-def _exit(code: int) -> NoReturn:
+def _exit(code: int, *, leave: Callable[[int], NoReturn] = sys.exit) -> NoReturn:
     if code == INTERRUPTED or leaves_at_once():
         leave_at_once(code)
-    sys.exit(code)
+    leave(code)
 
 
 def _guarded(

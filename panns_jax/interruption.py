@@ -1,6 +1,7 @@
 """Ctrl-C that ends a command, whatever the command is in the middle of."""
 
 import _thread
+import atexit
 import contextlib
 import os
 import signal
@@ -158,6 +159,12 @@ def at_once_from_now_on() -> None:
 def leaves_at_once() -> bool:
     """Whether `at_once_from_now_on` was called."""
     return _at_once
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process, whose work is done, without tearing the interpreter down, which takes JAX 0.3 s."""
+    atexit._run_exitfuncs()
+    leave_at_once(code)
 
 
 def leave_at_once(code: int) -> NoReturn:

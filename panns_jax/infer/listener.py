@@ -201,9 +201,13 @@ class _Hearing:
         if samples == self._tape_samples:
             return False
         alike = len(self._alike(samples))
+        worth = alike == len(self._pool) or (alike >= self._rows_together(samples) and self._is_spacious(samples))
+        return worth and self._programs.has_own_rows(samples)
+
+    def _is_spacious(self, samples: int) -> bool:
+        """Whether tapes would stand empty for much of the room that sounds of this length take on them."""
         room = self._layout.bins_with_gap(samples) * self._layout.view.step
-        many = alike >= self._rows_together(samples) and room > _WORTH_OWN_ROWS * samples
-        return (many or alike == len(self._pool)) and self._programs.has_own_rows(samples)
+        return room > _WORTH_OWN_ROWS * samples
 
     def _rows_alike(self, samples: int) -> list[Tape]:
         """Takes sounds of one length, each for a row of its own: as many as make up tapes, or the first one."""

@@ -1,4 +1,4 @@
-"""Options of commands that run a model on something else than a list of files."""
+"""The options that name a model."""
 
 import dataclasses
 from pathlib import Path

@@ -31,35 +31,44 @@ class Layout:
     """What a model asks of tapes.
 
     Attributes:
-      view: of its time steps.
-      least: samples that a clip has at least; shorter ones are padded with zeros.
-      edge: samples by which clips are reflected at both ends, for the front end; 0 for networks over waveforms.
-      part: samples from one length to the next of those that the following are told of, from 0 on.
-      reach: (lengths,), the sample behind all that the layers hold of a clip and look at beyond its end.
-      extent: likewise, of what they hold alone.
+      config: of the model.
+      tape: samples of the longest tape.
+      view: of the model's time steps.
     """
 
+    config: ModelConfig
+    tape: int
     view: View
-    least: int
-    edge: int
-    part: int
-    reach: Int[np.ndarray, " lengths"]
-    extent: Int[np.ndarray, " lengths"]
+
+    @property
+    def least(self) -> int:
+        """Samples that a clip has at least; shorter ones are padded with zeros."""
+        return self.config.min_samples
+
+    @functools.cached_property
+    def edge(self) -> int:
+        """Samples by which clips are reflected at both ends, for the front end; 0 for networks over waveforms."""
+        return self.config.frontend.window_size // 2 if reads_logmel(self.config) else 0
 
     def bins_with_gap(self, samples: int) -> int:
         """Bins from the beginning of a clip to the next one's."""
-        return self._bins(max(int(self.reach[self._number(samples)]), self.padded(samples) + 2 * self.edge))
+        return self._bins(max(self._room.reach_of(self.padded(samples)), self.padded(samples) + 2 * self.edge))
 
     def bins(self, samples: int) -> int:
         """Bins of a tape that a clip takes up if nothing comes after it."""
-        return self._bins(max(int(self.extent[self._number(samples)]), self.padded(samples) + self.edge))
+        return self._bins(max(self._room.extent_of(self.padded(samples)), self.padded(samples) + self.edge))
+
+    def surely_fits(self, samples: int, bins: int) -> bool:
+        """Whether `bins(samples)` is at most `bins`, without a look at the layers; where in doubt, False."""
+        return self._bins(self.padded(samples) + self.view.receptive_field + 2 * self.edge) < bins
 
     def padded(self, samples: int) -> int:
         """Samples of a clip once it is padded to the least."""
         return max(samples, self.least)
 
-    def _number(self, samples: int) -> int:
-        return -(-self.padded(samples) // self.part)
+    @functools.cached_property
+    def _room(self) -> "_Room":  # looked at where something shares a tape, which a single clip does not
+        return _room(self.config, self.view.step, self.tape)
 
     def _bins(self, samples: int) -> int:
         return -(-samples // self.view.step)
@@ -80,11 +89,36 @@ class Layout:
 @functools.lru_cache(maxsize=64)
 def layout(config: ModelConfig, bins: int) -> Layout:
     """What a model asks of tapes of up to so many bins; it is looked at, not run."""
+    view = view_of(config)
+    return Layout(config, bins * view.step, view)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Room:
+    """How much of a tape clips take up.
+
+    Attributes:
+      part: samples from one length to the next of those that the following are told of, from 0 on.
+      reach: (lengths,), the sample behind all that the layers hold of a clip and look at beyond its end.
+      extent: likewise, of what they hold alone.
+    """
+
+    part: int
+    reach: Int[np.ndarray, " lengths"]
+    extent: Int[np.ndarray, " lengths"]
+
+    def reach_of(self, samples: int) -> int:
+        return int(self.reach[-(-samples // self.part)])
+
+    def extent_of(self, samples: int) -> int:
+        return int(self.extent[-(-samples // self.part)])
+
+
+def _room(config: ModelConfig, step: int, tape: int) -> _Room:
     model = abstract_model(config)
     model.eval()
     graph, state = nnx.split(model)
-    step = view_of(config).step
-    part = -(-bins * step // _LENGTHS)
+    part = -(-tape // _LENGTHS)
     lengths = np.maximum(np.arange(_LENGTHS + 1) * part, config.min_samples)
 
     def run(state: object) -> None:
@@ -95,14 +129,7 @@ def layout(config: ModelConfig, bins: int) -> Layout:
         jax.eval_shape(run, state)
     extent = np.max([np.asarray(own) * step for step, own, _ in seen], axis=0)
     reach = np.max([(np.asarray(own) + padding) * step for step, own, padding in seen], axis=0)
-    return Layout(
-        view=view_of(config),
-        least=config.min_samples,
-        edge=config.frontend.window_size // 2 if reads_logmel(config) else 0,
-        part=part,
-        reach=reach,
-        extent=extent,
-    )
+    return _Room(part, reach, extent)
 
 
 @functools.lru_cache(maxsize=64)
@@ -166,7 +193,8 @@ def parts_of(sound: int, blocks: Iterable[Float[np.ndarray, "_"]], layout: Layou
             first, number = layout.dropped_before, number + 1
         waiting, held = [whole], len(whole)
     whole = np.concatenate([np.zeros(0, np.float32), *waiting])
-    if len(whole) < most and layout.bins(len(whole)) > bins:  # what stands behind its end has no room
+    fits = len(whole) == most or layout.surely_fits(len(whole), bins) or layout.bins(len(whole)) <= bins
+    if not fits:  # what stands behind its end has no room
         part, whole = cut(whole, bins - 1)
         yield part
         first, number = layout.dropped_before, number + 1
@@ -186,18 +214,24 @@ class Tape:
     layout: Layout
     bins: int
     laid: list[tuple[Part, int]] = dataclasses.field(default_factory=list)
-    _free: int = 0
 
     def holds(self, samples: int) -> bool:
         """Whether there is room for a part of so many samples."""
         # One that fills the tape ends with it, as a single clip does.
         room = self.bins - self._free
-        return self.layout.bins(samples) <= room or (samples == room * self.layout.view.step and self._free == 0)
+        return self.layout.bins(samples) <= room or (samples == room * self.layout.view.step and not self.laid)
 
     def lay(self, part: Part) -> None:
         """Puts a part behind the others."""
         self.laid.append((part, self._free))
-        self._free += self.layout.bins_with_gap(len(part.waveform))
+
+    @property
+    def _free(self) -> int:
+        """The first bin that the next part may begin at."""
+        if not self.laid:
+            return 0
+        part, first_bin = self.laid[-1]
+        return first_bin + self.layout.bins_with_gap(len(part.waveform))
 
     @property
     def needed(self) -> int:
@@ -225,9 +259,15 @@ class Tape:
     def spans(self, bins: int) -> tuple[Int[np.ndarray, " bins"], Int[np.ndarray, " bins"]]:
         """The first sample and the number of samples of the part that each bin belongs to; 0 for bins of none."""
         starts, lengths = np.zeros(bins, np.int32), np.zeros(bins, np.int32)
-        for part, first_bin in self.laid:
+        ends = [first_bin for _, first_bin in self.laid[1:]]
+        for (part, first_bin), end in zip(self.laid, [*ends, None], strict=True):
             samples = len(part.waveform)
-            bins_of_part = slice(first_bin, first_bin + self.layout.bins_with_gap(samples))
-            starts[bins_of_part] = first_bin * self.layout.view.step
-            lengths[bins_of_part] = max(samples, self.layout.least)
+            if end is None and not self._ends_with(part, first_bin):
+                end = first_bin + self.layout.bins_with_gap(samples)
+            starts[first_bin:end] = first_bin * self.layout.view.step
+            lengths[first_bin:end] = max(samples, self.layout.least)
         return starts, lengths
+
+    def _ends_with(self, part: Part, first_bin: int) -> bool:
+        """Whether a part fills the tape to its last bin."""
+        return first_bin + -(-self.layout.padded(len(part.waveform)) // self.layout.view.step) >= self.bins

@@ -3,8 +3,8 @@
 python scripts/bench/bench_tag_cold.py [--rounds 7] [--json FILE]
 
 Ours is `panns-jax tag` with a converted checkpoint, theirs the example of panns_inference's documentation. Files are in
-the system's cache for both; each has the allocator as it sets it. Our program was compiled at an earlier start, and is
-read from the cache folder.
+the system's cache for both; each has the allocator as it sets it. Our program is compiled at the first start, and read
+from the cache folder at later ones.
 """
 
 import os
@@ -20,6 +20,8 @@ import turns
 
 _MODEL = "Cnn14"
 _PEER = "panns_inference"
+_FIRST = f"{table.OURS}, first start"
+_AIMS = {(table.OURS, _PEER): 0.4, (_FIRST, _PEER): 0.6}
 
 PEER = """
 import sys
@@ -55,18 +57,22 @@ def main() -> None:
             "PYTHONPATH": os.pathsep.join([str(common.ROOT), os.environ.get("PYTHONPATH", "")]),
         }
 
-        def run(*arguments: str | Path) -> list[str]:
-            done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+        def run(*arguments: str | Path, **variables: str) -> list[str]:
+            done = subprocess.run(
+                [sys.executable, *arguments], env={**environment, **variables}, capture_output=True, text=True
+            )
             if done.returncode:
                 sys.exit(done.stderr)
             return [line for line in done.stdout.splitlines() if line.count(": ") and line[-1] in "0123456789)"]
 
         run("-m", "panns_jax", "convert", published, converted, "--model", _MODEL)
+        tag = ("-m", "panns_jax", "tag", clip, "--checkpoint", converted)
         sides = {
-            table.OURS: lambda: run("-m", "panns_jax", "tag", clip, "--checkpoint", converted),
+            table.OURS: lambda: run(*tag),
+            _FIRST: lambda: run(*tag, PANNS_JAX_CACHE=tempfile.mkdtemp(dir=folder)),
             _PEER: lambda: run("-c", PEER, published, clip),
         }
-        ours, peer = (dict(line.rsplit(": ", 1) for line in side()) for side in sides.values())
+        ours, _, peer = (dict(line.rsplit(": ", 1) for line in side()) for side in sides.values())
         if list(ours) != list(peer) or ours.pop("embedding") != peer.pop("embedding"):
             sys.exit(f"the two disagree: {ours} {peer}")
         difference = max(abs(float(ours[label]) - float(peer[label])) for label in ours)
@@ -75,11 +81,11 @@ def main() -> None:
             name: turns.Timing(timing.seconds)
             for name, timing in turns.in_turns(sides, options.rounds, warm_up=0).items()
         }
-    differences = {table.OURS: difference, _PEER: None}
+    differences = {table.OURS: difference, _FIRST: difference, _PEER: None}
     rows = [
         table.Row("tag, cold start", name, timing, differences[name], "of 3 digits") for name, timing in taken.items()
     ]
-    compared = table.ratios(rows, {})
+    compared = table.ratios(rows, _AIMS)
     print(table.table(rows, compared), flush=True)
     table.write_json(options.json, described, rows, compared)
 
