@@ -119,11 +119,12 @@ class Train:
         Raises:
           InputError: there is no such preset.
         """
-        from panns_jax.train.presets import list_presets, load_preset, take_config
+        from panns_jax.train.presets import list_presets, load_preset, read_preset, take_config
 
         name, arguments = take_config(list(arguments[1:] if list(arguments[:1]) == ["train"] else arguments))
         default = cls() if name is None else load_preset(name)
-        about = f"{inspect.getdoc(cls)}\n\n--config NAME takes the defaults from a preset: {', '.join(list_presets())}."
+        names = [name for name in list_presets() if isinstance(read_preset(name).config, cls)]
+        about = f"{inspect.getdoc(cls)}\n\n--config NAME takes the defaults from a preset: {', '.join(names)}."
         return tyro.cli(cls, args=arguments, prog=prog, default=default, description=about)
 
     def run(self) -> int:
