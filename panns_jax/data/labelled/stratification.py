@@ -46,7 +46,7 @@ def stratified(
     lacking = _Lacking(items, np.asarray(shares, np.float64))
     carried = items.classes > 0
     for number in _rarest_first(carried, sides):
-        for item in order:
+        for item in order.tolist():
             if sides[item] < 0 and (number is None or carried[item, number]):
                 allowed = _allowed(item, carried, sides, len(shares), learnt_from)
                 sides[item] = lacking.choose(int(item), number, allowed)
