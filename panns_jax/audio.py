@@ -2,19 +2,18 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from panns_jax.errors import InputError
 from panns_jax.files import require_file
-
-if TYPE_CHECKING:
-    import soundfile
+from panns_jax.libsndfile import LibsndfileFrames, reason_of
 
 Resampling = Literal["soxr", "decimate"]
 
@@ -30,10 +29,6 @@ PUBLISHED_RATE = 32000
 
 _BLOCK_SAMPLES = 1 << 18
 _BLOCK_SECONDS = 4
-# More than the head of a wav file takes.
-_HEAD_BYTES = 1 << 12
-# Tags stand behind the sound of an MP3 file; what is more than they take was meant to be heard.
-_TAG_BYTES = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,19 +40,30 @@ class Reading:
       resampling: "soxr" (very high quality), or "decimate", which is how the training data of the published 16 and
         8 kHz models came about: resampled to 32 kHz by soxr, of which every 2nd or 4th sample is taken, without a
         filter. What is above half the rate is then heard below it.
+      start: where the part begins that is heard, in seconds.
+      end: where it ends, or the sound if that is earlier; None for all that follows.
 
     Raises:
-      InputError: there is no such channel or resampling.
+      InputError: there is no such channel, resampling or part.
     """
 
     channel: int | None = None
     resampling: Resampling = "soxr"
+    start: float = 0.0
+    end: float | None = None
 
     def __post_init__(self) -> None:
         if self.channel is not None and self.channel < 1:
             raise InputError(f"channels are counted from 1, and there is no channel {self.channel}")
         if self.resampling not in get_args(Resampling):
             raise InputError(f"the resampling must be soxr or decimate, not {self.resampling}")
+        if not 0 <= self.start < (math.inf if self.end is None else self.end):
+            raise InputError(f"a sound has no part {self.part}")
+
+    @property
+    def part(self) -> str:
+        """The part that is heard, for messages."""
+        return f"from {self.start:g} s on" if self.end is None else f"from {self.start:g} to {self.end:g} s"
 
     def require_rate(self, sample_rate: int) -> None:
         """Checks that waveforms of a rate can be made.
@@ -154,7 +160,7 @@ def waveform_blocks(
         try:
             frames = stack.enter_context(LibsndfileFrames(path))
         except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-            reason = _reason(error)
+            reason = reason_of(error)
         else:
             yield from converted(frames, sample_rate, reading, name=str(path))
             return
@@ -203,6 +209,8 @@ def converted(
       InputError: there are no samples, or some are no numbers, or the sound cannot be read (also in the middle), or has
         no such channel.
     """
+    if reading.start or reading.end is not None:
+        sound = _Part(sound, reading)
     mix = _mixer(sound.channels, reading.channel, name)
     resampled = _resampler(sound.sample_rate, sample_rate, reading)
     # Bounded in time and in samples: a head that is damaged may tell of one sample per second, or of many channels.
@@ -214,7 +222,8 @@ def converted(
         try:
             frames = sound.read(block_frames)
         except InputError as error:
-            raise InputError(f"{name}: breaks off after {frames_read / sound.sample_rate:.1f} s: {error}") from error
+            seconds = reading.start + frames_read / sound.sample_rate
+            raise InputError(f"{name}: breaks off after {seconds:.1f} s: {error}") from error
         at_end = not len(frames)
         frames_read += len(frames)
         mono = mix(frames)
@@ -227,95 +236,43 @@ def converted(
             is_given = True
             yield block
     if not len(first):
-        raise InputError(f"{name}: holds no samples")
+        is_whole = reading == dataclasses.replace(reading, start=0.0, end=None)
+        raise InputError(f"{name}: holds no samples" if is_whole else f"{name}: has no samples {reading.part}")
     if not is_given:  # shorter than one sample of the result
         yield first
 
 
-class LibsndfileFrames:
-    """A sound, or its stream, as libsndfile reads it.
+class _Part:
+    """A part of a sound, which is not read beyond its end.
 
     Attributes:
       sample_rate: samples per second.
       channels: how many there are.
-
-    Raises:
-      soundfile.SoundFileError, OSError, RuntimeError: libsndfile cannot read it, or not even its first frame.
     """
 
-    def __init__(self, source: Path | int) -> None:
-        self._stack = contextlib.ExitStack()
-        self._mp3 = None
-        with self._stack:
-            self._file = self._stack.enter_context(_forwards(_name(source) if isinstance(source, Path) else source))
-            if self._file.format == "MP3" and isinstance(source, Path):
-                # Opened by Python, which can tell where the decoder stopped.
-                self._mp3 = self._stack.enter_context(source.open("rb"))
-                self._file = self._stack.enter_context(_forwards(self._mp3))
-            self.sample_rate: int = self._file.samplerate
-            self.channels: int = self._file.channels
-            self._ahead = self._file.read(1, dtype="float32", always_2d=True)
-            is_wav = self._file.format in ("WAV", "WAVEX")
-            if is_wav and not len(self._ahead) and isinstance(source, Path) and source.stat().st_size > _HEAD_BYTES:
-                # As recorders leave it that were cut off; ffmpeg reads such files.
-                raise RuntimeError("its head tells of no samples")
-            self._stack = self._stack.pop_all()
-
-    def __enter__(self) -> "LibsndfileFrames":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def __init__(self, sound: Frames, reading: Reading) -> None:
+        self.sample_rate = sound.sample_rate
+        self.channels = sound.channels
+        self._sound = sound
+        self._before = round(reading.start * self.sample_rate)
+        # A part that is shorter than a sample has one, too.
+        end = math.inf if reading.end is None else max(round(reading.end * self.sample_rate), self._before + 1)
+        self._left = end - self._before
 
     def read(self, frames: int) -> Float[np.ndarray, "frames channels"]:
-        """At most that many frames; none at the end.
-
-        Raises:
-          InputError: the rest is damaged.
-        """
-        import soundfile
-
-        if len(self._ahead):
-            ahead, self._ahead = self._ahead, self._ahead[:0]
-            return ahead
-        try:
-            block = self._file.read(frames, dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-            raise InputError(_reason(error)) from error
-        if not len(block) and self._mp3 is not None:
-            # Where an MP3 file is damaged, its decoder stops as if the sound ended.
-            unread = os.fstat(self._mp3.fileno()).st_size - self._mp3.tell()
-            if unread > _TAG_BYTES:
-                raise InputError(f"{unread} bytes that follow are not read as the same sound")
+        """See `Frames`."""
+        if self._before and isinstance(self._sound, LibsndfileFrames):
+            self._before -= self._sound.skip(self._before)
+        while self._before:
+            skipped = self._sound.read(min(frames, self._before))
+            if not len(skipped):
+                return skipped
+            self._before -= len(skipped)
+        if not self._left:
+            return np.zeros((0, self.channels), np.float32)  # what follows may be damaged, and does not matter
+        block = self._sound.read(int(min(frames, self._left)))
+        self._left -= len(block)
         return block
-
-
-def told_duration(path: Path) -> float | None:
-    """How long a sound is by what its file's head tells, which need not be so, in seconds; None if it tells nothing."""
-    import soundfile
-
-    try:
-        return soundfile.info(_name(path)).duration
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError):
-        return None
-
-
-def _name(path: Path) -> Any:
-    """A path as libsndfile takes it: as bytes on POSIX, where a name need not be text."""
-    return os.fsencode(path) if os.name == "posix" else path
-
-
-def _forwards(source: Any) -> "soundfile.SoundFile":
-    """Opens a sound that is read from its beginning to its end alone."""
-    import soundfile
-
-    class Forwards(soundfile.SoundFile):
-        def seekable(self) -> bool:
-            # Else every block is followed by a seek to its end, which misses it in MP3 files, fails in FLAC streams of
-            # unknown length, and the length that a head tells is believed.
-            return False
-
-    return Forwards(source, closefd=False)
 
 
 def _mixer(
@@ -364,8 +321,3 @@ class _Decimation:
         taken = resampled[self._skipped :: self._factor]
         self._skipped = (self._skipped - len(resampled)) % self._factor
         return taken
-
-
-def _reason(error: Exception) -> str:
-    reason = getattr(error, "error_string", None) or str(error)
-    return reason.removeprefix("Error : ").rstrip(".") or type(error).__name__

@@ -12,8 +12,9 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from panns_jax.audio import LibsndfileFrames, Reading, converted, waveform_blocks
+from panns_jax.audio import Reading, converted, waveform_blocks
 from panns_jax.errors import InputError
+from panns_jax.libsndfile import LibsndfileFrames
 
 
 @runtime_checkable

@@ -40,6 +40,7 @@ jaxtyping.install_import_hook(
         "panns_jax.frontend",
         "panns_jax.infer",
         "panns_jax.kernels",
+        "panns_jax.libsndfile",
         "panns_jax.models",
         "panns_jax.plots",
         "panns_jax.ontology",

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 import tracemalloc
 from pathlib import Path
 
@@ -319,3 +320,68 @@ def test_what_was_begun_is_closed(tmp_path):
         next(blocks)
     if before is not None:
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+FORMATS_WITH_PARTS = ("wav", "flac", "aiff", "ogg", "mp3", "m4a")
+
+
+@pytest.fixture(params=FORMATS_WITH_PARTS)
+def any_format(request, tmp_path) -> Path:
+    """Two seconds of sound at 8 kHz, in the format."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 16000).astype(np.float32)
+    wav = tmp_path / "sound.wav"
+    soundfile.write(wav, samples, 8000)
+    if request.param == "m4a":
+        program = find_ffmpeg()
+        if program is None:
+            pytest.skip("no ffmpeg is installed")
+        subprocess.run([program, "-v", "error", "-i", wav, tmp_path / "sound.m4a"], check=True)
+    elif request.param != "wav":
+        soundfile.write(tmp_path / f"sound.{request.param}", samples, 8000)
+    return tmp_path / f"sound.{request.param}"
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 0.5), (0.25, 0.75), (0.5, None), (1.0, 9.0), (0.00012, 0.00013)])
+def test_a_part_is_what_the_whole_has_there(any_format, start, end):
+    whole = read_waveform(any_format, 8000)
+    part = read_waveform(any_format, 8000, reading=Reading(start=start, end=end))
+    begin = round(start * 8000)
+    np.testing.assert_array_equal(part, whole[begin : None if end is None else max(round(end * 8000), begin + 1)])
+
+
+def test_a_part_is_resampled_by_itself(any_format):
+    part = read_waveform(any_format, 16000, reading=Reading(start=0.5, end=1.0))
+    assert len(part) == 8000
+
+
+def test_a_part_after_the_end_is_refused(any_format):
+    with pytest.raises(InputError, match=r"has no samples from 3 to 4 s$"):
+        read_waveform(any_format, 8000, reading=Reading(start=3, end=4))
+    with pytest.raises(InputError, match=r"has no samples from 3 s on$"):
+        read_waveform(any_format, 8000, reading=Reading(start=3))
+
+
+@pytest.mark.parametrize(("start", "end"), [(1, 1), (2, 1), (-1, 1), (float("nan"), None), (0, float("nan"))])
+def test_a_part_that_cannot_be_is_refused(start, end):
+    with pytest.raises(InputError, match="a sound has no part from"):
+        Reading(start=start, end=end)
+
+
+def test_a_part_of_a_flac_stream_of_unknown_length_is_read(tmp_path):
+    samples = np.random.default_rng(0).integers(-9000, 9000, 16000).astype(np.int16)
+    soundfile.write(tmp_path / "known.flac", samples, 8000)
+    content = bytearray((tmp_path / "known.flac").read_bytes())
+    content[21] &= 0xF0  # the number of samples, 36 bits of the head
+    content[22:26] = bytes(4)
+    (tmp_path / "unknown.flac").write_bytes(content)
+    part = read_waveform(tmp_path / "unknown.flac", 8000, reading=Reading(start=0.5, end=1))
+    np.testing.assert_array_equal(part, samples[4000:8000] / np.float32(32768))
+
+
+def test_what_follows_a_part_may_be_damaged(tmp_path):
+    samples = np.random.default_rng(0).integers(-9000, 9000, 160000).astype(np.int16)
+    soundfile.write(tmp_path / "x.flac", samples, 8000)
+    content = (tmp_path / "x.flac").read_bytes()
+    (tmp_path / "x.flac").write_bytes(content[: len(content) // 2])
+    part = read_waveform(tmp_path / "x.flac", 8000, reading=Reading(start=1, end=2))
+    np.testing.assert_array_equal(part, samples[8000:16000] / np.float32(32768))

@@ -144,8 +144,8 @@ _LOOKED_AT = 100
 
 def _seconds(sources: "Sequence[Source]", windows: "Windows | None") -> float:
     """How much there is to hear, about, by what the heads of some sound files tell: seconds."""
-    from panns_jax.audio import told_duration
     from panns_jax.infer.sources import SoundFile
+    from panns_jax.libsndfile import told_duration
 
     some = sources[:: max(1, len(sources) // _LOOKED_AT)]
     told = [told_duration(one.path) for one in some if isinstance(one, SoundFile) and one.raw is None]
