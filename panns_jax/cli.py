@@ -73,6 +73,7 @@ TASKS = {
     "pack": Task("panns_jax.data.pack:Pack", "segments csv and a folder of sounds to a waveforms HDF5 file"),
     "index": Task("panns_jax.data.index:Index", "list the clips of waveforms files for training and evaluation"),
     "check": Task("panns_jax.data.check:Check", "find what is wrong with the HDF5 files of a workspace"),
+    "describe": Task("panns_jax.data.labelled.describe:Describe", "what labelled sounds of your own are like"),
     "train": Task(
         "panns_jax.train.options:Train",
         "train a model on a workspace; same as python -m panns_jax.train",

@@ -8,7 +8,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 try:
@@ -218,6 +218,55 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
     try:
         return Path(path).is_dir()
     except OSError:
+        return False
+
+
+def files_below(folder: Path, is_wanted: Callable[[str], bool]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The files in a folder and in the folders in it, but for hidden ones; sorted.
+
+    Links to folders are followed, but each folder is read once, under its own path where it has one below `folder`.
+
+    Args:
+      folder: where to look.
+      is_wanted: whether a file of that name counts.
+
+    Returns:
+      The files, and the folders that cannot be looked into, with the reason.
+    """
+    found: list[Path] = []
+    closed: list[tuple[Path, str]] = []
+    folders, links = [folder], list[Path]()
+    known: set[str] = set()
+    while folders or links:
+        # Links wait until all else was read, so that a file goes by the path that does not depend on them.
+        here = folders.pop() if folders else links.pop(0)
+        try:
+            real = os.path.realpath(here)
+            if real in known:
+                continue
+            known.add(real)
+            with os.scandir(here) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if not is_visible(entry.name):
+                        continue
+                    if _is_folder_entry(entry):
+                        (links if entry.is_symlink() else folders).append(here / entry.name)
+                    elif is_wanted(entry.name):
+                        found.append(here / entry.name)
+        except OSError as error:
+            closed.append((here, str(error.strerror)))
+    return sorted(found), closed
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder of that name is not hidden."""
+    return not name.startswith(".")
+
+
+def _is_folder_entry(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, or to where one may not look
         return False
 
 

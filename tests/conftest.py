@@ -45,6 +45,7 @@ jaxtyping.install_import_hook(
         "panns_jax.plots",
         "panns_jax.ontology",
         "panns_jax.streams",
+        "panns_jax.tables",
         "panns_jax.train",
     ],
     "typecheck.check",

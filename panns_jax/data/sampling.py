@@ -27,7 +27,7 @@ _ONE, _HALF = np.array(1, np.uint64), np.array(32, np.uint64)
 _FIRST_FACTOR, _SECOND_FACTOR = np.array(0x9E3779B97F4A7C15, np.uint64), np.array(0xD6E8FEB86659FD93, np.uint64)
 _ROUND_NUMBERS = [np.array(number << 32, np.uint64) for number in range(_ROUNDS)]
 # What the keys of different lists begin with, so that no two lists are shuffled alike.
-_CLIPS, _CLASSES, _CLASS_CLIPS, _SHARE = np.arange(4, dtype=np.uint64)
+_CLIPS, _CLASSES, _CLASS_CLIPS, _SHARE, _ORDER = np.arange(5, dtype=np.uint64)
 
 
 @runtime_checkable
@@ -91,6 +91,11 @@ def drawn_share(clips: int, fraction: float, *, seed: int) -> Bool[np.ndarray, "
     """
     ranks = permuted(np.arange(clips), np.array(clips), _mixed(_key(seed), _SHARE))
     return ranks < max(1, round(clips * fraction))
+
+
+def shuffled_order(count: int, *, seed: int) -> Int[np.ndarray, " count"]:
+    """The numbers 0 … count - 1 in an order that the seed tells."""
+    return permuted(np.arange(count), np.array(count), _mixed(_key(seed), _ORDER))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

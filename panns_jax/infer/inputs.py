@@ -12,14 +12,10 @@ from pathlib import Path
 
 from panns_jax.audio import SOUND_EXTENSIONS, Reading
 from panns_jax.errors import InputError
+from panns_jax.files import files_below, is_visible
 from panns_jax.infer.sources import SoundFile, Source, StandardInput, Unusable
 from panns_jax.streams import RawFormat
-
-PATH_COLUMNS = (
-    *("path", "file", "filename", "file_name", "file_path", "filepath", "audio", "audio_file", "audio_filename"),
-    *("audio_path", "audiofile", "wav", "wav_file", "wav_path", "sound", "recording", "fname", "begin path"),
-)
-"""Columns of tables that hold paths, where none is named; in this order, in any case."""
+from panns_jax.tables import PATH_COLUMNS, decoded, delimiter_of
 
 RAW_EXTENSIONS = (".raw", ".pcm")
 
@@ -92,7 +88,7 @@ class Inputs:
             matches = set[Path]()
             # Not by the glob of Python, which walks in circles where links do.
             for base in _glob(Path(*pattern.parts[:place])) if place else [Path()]:
-                found, closed = sound_files_below(base, self._is_wanted if is_any else _is_visible)
+                found, closed = sound_files_below(base, self._is_wanted if is_any else is_visible)
                 parts = pattern.parts[place:]
                 matches |= {path for path in found if _matches(path.relative_to(base).parts, parts)}
                 failures += closed
@@ -121,7 +117,7 @@ class Inputs:
     def _is_wanted(self, name: str) -> bool:
         """Whether a file that nobody named is a sound, as far as its name tells."""
         extensions = SOUND_EXTENSIONS if self.raw is None else (*SOUND_EXTENSIONS, *RAW_EXTENSIONS)
-        return _is_visible(name) and os.path.splitext(name)[1].lower() in extensions  # noqa: PTH122
+        return is_visible(name) and os.path.splitext(name)[1].lower() in extensions  # noqa: PTH122
 
     def _is_table(self, path: Path) -> bool:
         return self.column is not None or path.suffix.lower() in (".csv", ".tsv")
@@ -142,7 +138,7 @@ class Inputs:
             content = sys.stdin.buffer.read() if path == Path(_STANDARD_INPUT) else path.read_bytes()
         except OSError as error:
             raise InputError(f"--list {path}: cannot be read: {error.strerror}") from error
-        text = _decoded(content)
+        text = decoded(content)
         if self._is_table(path):
             return list(dict.fromkeys(self._column(path, text)))
         lines = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
@@ -151,8 +147,7 @@ class Inputs:
     def _column(self, path: Path, text: str) -> Iterator[str]:
         if "\0" in text:
             raise InputError(f"--list {path}: is no table but something else than text")
-        # Excel writes semicolons where numbers have commas.
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=text.partition("\n")[0].count)
+        delimiter = delimiter_of(path, text.partition("\n")[0])
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         try:
             header = [name.strip() for name in next(rows, [])]
@@ -179,55 +174,13 @@ class Inputs:
 
 
 def sound_files_below(folder: Path, is_wanted: Callable[[str], bool]) -> tuple[list[Path], list[Unusable]]:
-    """The files in a folder and in the folders in it, but for hidden ones.
-
-    Links to folders are followed, but each folder is read once, under its own path where it has one below `folder`.
-
-    Args:
-      folder: where to look.
-      is_wanted: whether a file of that name counts.
-
-    Returns:
-      The files, and the folders that cannot be looked into.
-    """
-    found: list[Path] = []
-    failures: list[Unusable] = []
-    folders, links = [folder], list[Path]()
-    known: set[str] = set()
-    while folders or links:
-        # Links wait until all else was read, so that a file goes by the path that does not depend on them.
-        here = folders.pop() if folders else links.pop(0)
-        try:
-            real = os.path.realpath(here)
-            if real in known:
-                continue
-            known.add(real)
-            with os.scandir(here) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    if not _is_visible(entry.name):
-                        continue
-                    if _is_folder(entry):
-                        (links if entry.is_symlink() else folders).append(here / entry.name)
-                    elif is_wanted(entry.name):
-                        found.append(here / entry.name)
-        except OSError as error:
-            failures.append(Unusable(str(here), f"the folder cannot be listed: {error.strerror}"))
-    return sorted(found), failures
+    """The files in a folder and in the folders in it, and the folders that cannot be looked into (`files_below`)."""
+    found, closed = files_below(folder, is_wanted)
+    return found, [Unusable(str(path), f"the folder cannot be listed: {reason}") for path, reason in closed]
 
 
 def _glob(pattern: Path) -> list[Path]:
     return list(map(Path, glob.glob(str(pattern))))  # noqa: PTH207 - that of Path takes no absolute patterns
-
-
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".")
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself, or to where one may not look
-        return False
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -237,10 +190,3 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     if pattern[0] == "**":
         return any(_matches(parts[first:], pattern[1:]) for first in range(len(parts) + 1))
     return bool(parts) and fnmatch.fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _decoded(content: bytes) -> str:
-    """The text of a list: in UTF-8, but for bytes that are none, which names may hold, or UTF-16 if it says so."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # as PowerShell writes
-        return content.decode("utf-16", "replace")
-    return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")

@@ -1,0 +1,127 @@
+"""Items to sides so that every side has its share of every class: iterative stratification.
+
+After Sechidis, Tsoumakas and Vlahavas, On the Stratification of Multi-Label Data (2011): the rarest class goes first,
+and each item to the side that lacks most of it. Where each item has one class, that is plain stratification.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from panns_jax.data.sampling import shuffled_order
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """What is given to sides as a whole.
+
+    Attributes:
+      sizes: number of clips of each.
+      classes: how many clips of each class it has.
+    """
+
+    sizes: Int[np.ndarray, " items"]
+    classes: Int[np.ndarray, "items classes"]
+
+
+def stratified(
+    items: Items, shares: Sequence[float], *, seed: int, learnt_from: int | None
+) -> Int[np.ndarray, " items"]:
+    """Gives each item to a side.
+
+    Args:
+      items: what is given.
+      shares: how much of all each side gets; above 0, together 1.
+      seed: of the order in which items are given.
+      learnt_from: the side in which no class may be missing that there is; None where all sides are learnt from but
+        one at a time, as folds are: then no class may be in one side alone if that can be helped.
+
+    Returns:
+      Number of the side of each.
+    """
+    sides = np.full(len(items.sizes), -1, np.int64)
+    order = shuffled_order(len(items.sizes), seed=seed)
+    lacking = _Lacking(items, np.asarray(shares, np.float64))
+    carried = items.classes > 0
+    for number in _rarest_first(carried, sides):
+        for item in order:
+            if sides[item] < 0 and (number is None or carried[item, number]):
+                allowed = _allowed(item, carried, sides, len(shares), learnt_from)
+                sides[item] = lacking.choose(int(item), number, allowed)
+    if learnt_from is not None:
+        _fill_empty(sides, order, carried, learnt_from, len(shares))
+    return sides
+
+
+class _Lacking:
+    """What each side lacks yet: of each class, and altogether."""
+
+    def __init__(self, items: Items, shares: Float[np.ndarray, " sides"]) -> None:
+        self._items = items
+        self._of_class = shares[:, None] * items.classes.sum(axis=0)
+        self._of_all = shares * items.sizes.sum()
+        self._classes = max(1, np.count_nonzero(items.classes.sum(axis=0)))
+
+    def choose(self, item: int, number: int | None, allowed: Sequence[int]) -> int:
+        """The side that lacks most, which has the item from here on."""
+        want = self._of_all / self._classes
+        if number is not None:
+            # With what it lacks altogether: else sides with small shares would get nothing of classes with few clips.
+            want = want + self._of_class[:, number]
+        side = max(allowed, key=lambda side: (round(want[side], 9), -side))
+        self._of_class[side] -= self._items.classes[item]
+        self._of_all[side] -= self._items.sizes[item]
+        return side
+
+
+def _rarest_first(carried: Shaped[np.ndarray, "items classes"], sides: Int[np.ndarray, " items"]):
+    """The class with fewest items that have no side yet, again and again; at last None, for items without classes."""
+    while True:
+        left = carried[sides < 0].sum(axis=0)
+        there = np.flatnonzero(left)
+        if not len(there):
+            yield None
+            return
+        yield int(there[np.argmin(left[there])])
+
+
+def _allowed(
+    item: int,
+    carried: Shaped[np.ndarray, "items classes"],
+    sides: Int[np.ndarray, " items"],
+    count: int,
+    learnt_from: int | None,
+) -> Sequence[int]:
+    """The sides that an item may go to, so that what is learnt from lacks no class."""
+    forbidden = set()
+    for number in np.flatnonzero(carried[item]):
+        given = sides[carried[:, number]]
+        if np.count_nonzero(given < 0) > 1:  # others of the class are left
+            continue
+        used = set(given[given >= 0].tolist())
+        if learnt_from is not None and learnt_from not in used:
+            return (learnt_from,)
+        if learnt_from is None and len(used) == 1:
+            forbidden |= used
+    return [side for side in range(count) if side not in forbidden] or range(count)
+
+
+def _fill_empty(
+    sides: Int[np.ndarray, " items"],
+    order: Int[np.ndarray, " items"],
+    carried: Shaped[np.ndarray, "items classes"],
+    learnt_from: int,
+    count: int,
+) -> None:
+    """Gives each side that got nothing one item of those that are learnt from, if no class vanishes by that."""
+    for side in range(count):
+        if (sides == side).any():
+            continue
+        for item in order:
+            rest = sides == learnt_from
+            rest[item] = False
+            if sides[item] == learnt_from and rest.any() and carried[rest].any(axis=0)[carried[item]].all():
+                sides[item] = side
+                break
