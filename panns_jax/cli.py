@@ -73,6 +73,9 @@ TASKS = {
     "pack": Task("panns_jax.data.pack:Pack", "segments csv and a folder of sounds to a waveforms HDF5 file"),
     "index": Task("panns_jax.data.index:Index", "list the clips of waveforms files for training and evaluation"),
     "check": Task("panns_jax.data.check:Check", "find what is wrong with the HDF5 files of a workspace"),
+    "workspace-to-tfds": Task(
+        "panns_jax.data.labelled.tfds_builder:WorkspaceToTfds", "a packed workspace as a TensorFlow data set"
+    ),
     "describe": Task("panns_jax.data.labelled.describe:Describe", "what labelled sounds of your own are like"),
     "train": Task(
         "panns_jax.train.options:Train",

@@ -39,7 +39,7 @@ def clip_waveform(
 def evaluation_windows(waveform: Float[np.ndarray, " length"], samples: int) -> Float[np.ndarray, "windows samples"]:
     """The fewest windows of a length that cover a whole clip, evenly spread, and whose predictions are averaged.
 
-    The first begins with the clip, and the last ends with it. A shorter clip is one window, padded with zeros at its end.
+    The first begins with the clip, and the last ends with it. A shorter clip is one window, with zeros at its end.
     """
     count = -(-len(waveform) // samples)
     if count <= 1:
