@@ -17,9 +17,9 @@ from panns_jax.data.labelled.tfds_schema import RATE_FEATURE, Schema
 from panns_jax.errors import InputError
 from panns_jax.streams import stream_blocks
 
-_LOOKED_AT = 32
-# TFDS keeps whole numbers as they are in the files, whose width it does not tell.
-_WIDTHS = (1 << 15, 1 << 23, 1 << 31)
+# TFDS keeps whole numbers as they are in sound files, and does not tell their width: it is 16 or 32 bits. A sound of 32
+# bits that stays within 16 is 96 dB below full scale.
+_WIDTHS = (1 << 15, 1 << 31)
 
 
 class Records:
@@ -79,13 +79,6 @@ class Records:
         if self._sample_rate is None:
             raise InputError("the data set does not tell its sample rate; name it with --tfds-rate")
         return self._sample_rate
-
-    @functools.cached_property
-    def full_scale(self) -> float:
-        """What whole numbers are divided by, as far as the first records tell: their width is 16, 24 or 32 bits."""
-        records = [self.sound(number)[0] for number in range(min(_LOOKED_AT, len(self._source)))]
-        peak = max(int(np.abs(samples.astype(np.int64)).max(initial=0)) for samples in records)
-        return float(next(width for width in _WIDTHS if peak <= width))
 
     def _record(self, number: int) -> Mapping[str, Any]:
         try:
@@ -190,7 +183,8 @@ class RecordSound:
             return (samples.astype(np.float64) - 128) / 128
         if samples.dtype == np.int16:
             return samples / 32768.0
-        scaled = samples / self.records.full_scale
-        if np.abs(scaled).max() > 1:
-            raise InputError(f"goes beyond the full scale of the first records, {self.records.full_scale:g}")
-        return scaled
+        peak = int(np.abs(samples.astype(np.int64)).max())
+        width = next((width for width in _WIDTHS if peak <= width), None)
+        if width is None:
+            raise InputError("holds whole numbers of more than 32 bits")
+        return samples / float(width)

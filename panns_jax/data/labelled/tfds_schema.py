@@ -78,7 +78,8 @@ class Schema:
           InputError: it has none, or several; the message is a part of a sentence.
         """
         value = record[self.label]
-        values = [value] if getattr(value, "ndim", 0) == 0 else list(value)
+        is_several = isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0
+        values = list(value) if is_several else [value]
         labels = tuple(dict.fromkeys(name for one in values if (name := self._name(one))))
         if not self.multi_label and len(labels) != 1:
             raise InputError(f"has {len(labels) or 'no'} classes, which --multi-label lets a clip have")
@@ -154,7 +155,8 @@ def _read_json(path: Path, origin: str) -> dict[str, Any]:
 
 def _conversion(place: Path, file_format: str) -> str:
     command = f"tfds convert_format --dataset_version_dir={place} --out_file_format=array_record"
-    return f"is there as {file_format} alone, and is read as array_record, to which it is converted by: {command}"
+    needs = 'pip install "panns_jax[tfds-prepare]"'
+    return f"is there as {file_format} alone, and array_record is what is read; convert it: {needs}; {command}"
 
 
 def _leaves(feature: Any, name: str = "") -> Iterator[tuple[str, Any]]:
