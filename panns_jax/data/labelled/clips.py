@@ -1,7 +1,7 @@
 """Labelled clips, wherever they come from."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from panns_jax.labels import LabelSet
 
 
+@runtime_checkable
 class Sound(Protocol):
     """Where a clip's samples come from: a file, a part of one, or a record of a data set."""
 

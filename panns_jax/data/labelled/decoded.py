@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from panns_jax.data.labelled.clips import LabelledSet
 from panns_jax.execute import available_workers
@@ -58,13 +58,13 @@ class Decoded:
                 self._kept[row] = waveform
         return waveform
 
-    def each(self, rows: Iterable[int], *, workers: int | None = None) -> Iterator[Float[np.ndarray, " samples"]]:
+    def each(self, rows: Int[np.ndarray, " rows"], *, workers: int | None = None) -> Iterator[Float[np.ndarray, "_"]]:
         """The waveforms of some rows in order, read ahead by threads; a few of them are in memory at a time.
 
         Raises:
           InputError: one cannot be read, when its turn comes.
         """
-        return ahead(self.waveform, (int(row) for row in rows), workers=workers)
+        return ahead(self.waveform, rows.tolist(), workers=workers)
 
 
 def ahead(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Result]:

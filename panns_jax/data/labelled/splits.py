@@ -12,7 +12,7 @@ from panns_jax.data.labelled.stratification import Items, stratified
 from panns_jax.data.sampling import Sampler, make_sampler, shuffled_order
 from panns_jax.errors import InputError
 
-Rows = Int[np.ndarray, " rows"]
+Rows = Int[np.ndarray, "_"]
 Origins = Int[np.ndarray, " clips"]
 
 _SIDES = ("train", "validation", "test")

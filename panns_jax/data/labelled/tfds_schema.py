@@ -48,8 +48,8 @@ class Schema:
     splits: tuple[str, ...]
     multi_label: bool
 
-    def source(self, split: str, features: Sequence[str], origin: str) -> Sequence[dict[str, Any]]:
-        """The records of a split at random access, of which only some features are decoded.
+    def source(self, split: str, features: Sequence[str], origin: str) -> Any:
+        """The records of a split at random access, of which only some features are decoded: TFDS's own data source.
 
         Raises:
           InputError: there is no such split, or its files are missing.
@@ -233,3 +233,16 @@ def _names(place: Path, label: str, feature: Any) -> tuple[str, ...] | None:
         return tuple(map(str, range(class_label.num_classes)))
     lines = file.read_text(encoding="utf-8").splitlines()
     return tuple(line.strip() for line in lines if line.strip())
+
+
+def read_records(source: Any, numbers: Sequence[int]) -> Sequence[Mapping[str, Any]]:
+    """Some records of a data source.
+
+    Raises:
+      InputError: they cannot be read; the message is a part of a sentence.
+    """
+    try:
+        return source.__getitems__(list(numbers))
+    except Exception as error:  # array_record and protobuf raise errors of all kinds for damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"cannot be read: {reason[:300]}") from error
