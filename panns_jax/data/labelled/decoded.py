@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -58,7 +58,7 @@ class Decoded:
                 self._kept[row] = waveform
         return waveform
 
-    def each(self, rows: Int[np.ndarray, " rows"], *, workers: int | None = None) -> Iterator[Float[np.ndarray, "_"]]:
+    def each(self, rows: Int[np.ndarray, " rows"], *, workers: int | None = None) -> Generator[Float[np.ndarray, "_"]]:
         """The waveforms of some rows in order, read ahead by threads; a few of them are in memory at a time.
 
         Raises:
@@ -67,7 +67,9 @@ class Decoded:
         return ahead(self.waveform, rows.tolist(), workers=workers)
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Result]:
+def ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
+) -> Generator[Result]:
     """Applies a function to items by threads, some items ahead of whoever takes the results; in the order of the items.
 
     The threads end with the iterator (`close`), or with its last result.

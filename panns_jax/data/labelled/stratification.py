@@ -131,6 +131,6 @@ def _fill_empty(
         for item in order.tolist():
             rest = sides == learnt_from
             rest[item] = False
-            if sides[item] == learnt_from and rest.any() and carried[rest].any(axis=0)[carried[item]].all():
+            if sides[item] == learnt_from and rest.any() and np.asarray(carried[rest].any(axis=0))[carried[item]].all():
                 sides[item] = side
                 break

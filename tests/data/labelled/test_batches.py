@@ -83,8 +83,8 @@ def test_clips_are_decoded_once_where_they_fit(labelled, monkeypatch):
     monkeypatch.setattr(FileSound, "waveform", lambda self, rate: (read.append(self.name), original(self, rate))[1])
     decoded = Decoded(labelled, 8000, cache_bytes=2 * 800 * 4)
     for _ in range(3):
-        waveforms = list(decoded.each(np.arange(6), workers=1))
-    assert [len(waveform) for waveform in waveforms] == [800, 800, 3000, 800, 800, 800]
+        waveforms = decoded.each(np.arange(6), workers=1)
+        assert [len(waveform) for waveform in waveforms] == [800, 800, 3000, 800, 800, 800]
     assert len(read) == 6 + 2 * 4 and len(set(read)) == 6
     with pytest.raises(ValueError, match="read-only"):
         decoded.waveform(0)[0] = 1

@@ -199,8 +199,15 @@ def test_the_table_of_urbansound8k_is_read(tmp_path, write_sounds):
     # Its times are those in recordings that are not there.
     assert [len(clip.sound.waveform(8000)) for clip in labelled.clips] == [800, 800]
     pattern = "fold{fold}/{slice_file_name}"
-    columns = {"path_column": pattern, "start_column": "none", "end_column": "none", "fold_column": "none"}
-    assert read_labelled(str(meta), root=tmp_path / "audio", **columns).clips[0].fold is None
+    labelled = read_labelled(
+        str(meta),
+        root=tmp_path / "audio",
+        path_column=pattern,
+        start_column="none",
+        end_column="none",
+        fold_column="none",
+    )
+    assert labelled.clips[0].fold is None
 
 
 def test_the_table_of_fsd50k_is_read(tmp_path, write_sounds):

@@ -145,7 +145,7 @@ def test_folds_test_every_clip_once_and_leave_no_class_untrained(names, k, seed)
     targets = labelled.targets()
     repeated = targets.sum(axis=0) > 1
     for one in splits:
-        assert targets[one.train].any(axis=0)[repeated].all()
+        assert targets[one.train][:, repeated].any(axis=0).all()
         assert sorted([*one.train, *one.test]) == list(range(len(names)))
 
 
