@@ -21,6 +21,7 @@ HEAVY = (
     "yt_dlp",
     "ray",
     "pyarrow",
+    "tensorflow_datasets",
 )
 
 
@@ -86,6 +87,8 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         "convert --help",
         "download --help",
         "split --help",
+        "describe --help",
+        "workspace-to-tfds --help",
     ],
 )
 def test_help_loads_nothing_heavy(arguments: str):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import SupportsIndex
 
 import numpy as np
@@ -89,7 +89,7 @@ class TrainingClips:
         targets = self.decoded.labelled.take(rows).targets()
         return {"waveform": waveform, "target": targets.astype(np.float32), "row": rows}
 
-    def batches(self, start: int = 0, *, workers: int | None = None) -> Iterator[Batch]:
+    def batches(self, start: int = 0, *, workers: int | None = None) -> Generator[Batch]:
         """The batches from one on, read ahead by threads, which end when the iterator is closed.
 
         Args:

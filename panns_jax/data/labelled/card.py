@@ -259,8 +259,8 @@ def _class_facts(
     splits = [labelled.clips[row].split for row in usable]
     for number, name in enumerate(labelled.labels):
         places = np.flatnonzero(targets[:, number])
-        counts = Counter(split for place in places if (split := splits[place]) is not None)
-        seconds = float(sum(facts[place].seconds for place in places))
+        counts = Counter(split for place in places.tolist() if (split := splits[place]) is not None)
+        seconds = float(sum(facts[place].seconds for place in places.tolist()))
         yield ClassFacts(name, len(places), seconds, dict(counts))
 
 

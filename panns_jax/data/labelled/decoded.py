@@ -3,12 +3,12 @@
 import collections
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from panns_jax.data.labelled.clips import LabelledSet
 from panns_jax.execute import available_workers
@@ -58,16 +58,18 @@ class Decoded:
                 self._kept[row] = waveform
         return waveform
 
-    def each(self, rows: Iterable[int], *, workers: int | None = None) -> Iterator[Float[np.ndarray, " samples"]]:
+    def each(self, rows: Int[np.ndarray, " rows"], *, workers: int | None = None) -> Generator[Float[np.ndarray, "_"]]:
         """The waveforms of some rows in order, read ahead by threads; a few of them are in memory at a time.
 
         Raises:
           InputError: one cannot be read, when its turn comes.
         """
-        return ahead(self.waveform, (int(row) for row in rows), workers=workers)
+        return ahead(self.waveform, rows.tolist(), workers=workers)
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Result]:
+def ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
+) -> Generator[Result]:
     """Applies a function to items by threads, some items ahead of whoever takes the results; in the order of the items.
 
     The threads end with the iterator (`close`), or with its last result.

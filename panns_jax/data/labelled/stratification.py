@@ -5,7 +5,7 @@ and each item to the side that lacks most of it. Where each item has one class, 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -45,11 +45,14 @@ def stratified(
     order = shuffled_order(len(items.sizes), seed=seed)
     lacking = _Lacking(items, np.asarray(shares, np.float64))
     carried = items.classes > 0
+    left = carried.sum(axis=0)
     for number in _rarest_first(carried, sides):
         for item in order.tolist():
             if sides[item] < 0 and (number is None or carried[item, number]):
-                allowed = _allowed(item, carried, sides, len(shares), learnt_from)
-                sides[item] = lacking.choose(int(item), number, allowed)
+                last = np.flatnonzero(carried[item] & (left == 1))
+                allowed = _allowed(last, carried, sides, len(shares), learnt_from)
+                sides[item] = lacking.choose(item, number, allowed)
+                left -= carried[item]
     if learnt_from is not None:
         _fill_empty(sides, order, carried, learnt_from, len(shares))
     return sides
@@ -62,21 +65,28 @@ class _Lacking:
         self._items = items
         self._of_class = shares[:, None] * items.classes.sum(axis=0)
         self._of_all = shares * items.sizes.sum()
-        self._classes = max(1, np.count_nonzero(items.classes.sum(axis=0)))
+        self._left = items.classes.sum(axis=0)
 
     def choose(self, item: int, number: int | None, allowed: Sequence[int]) -> int:
-        """The side that lacks most, which has the item from here on."""
-        want = self._of_all / self._classes
-        if number is not None:
-            # With what it lacks altogether: else sides with small shares would get nothing of classes with few clips.
-            want = want + self._of_class[:, number]
-        side = max(allowed, key=lambda side: (round(want[side], 9), -side))
+        """The side that lacks most of the class, or altogether where there is none; it has the item from here on."""
+        if number is None:
+            want = self._of_all
+        else:
+            want = self._of_class[:, number]
+            if want[list(allowed)].max() < 1:
+                # Parts of a clip: with what is left over of classes that are given, or else sides with small shares
+                # would get nothing of classes with few clips.
+                want = want + self._of_class[:, self._left == 0].sum(axis=1)
+        side = max(allowed, key=lambda side: (round(float(want[side]), 9), -side))
         self._of_class[side] -= self._items.classes[item]
         self._of_all[side] -= self._items.sizes[item]
+        self._left -= self._items.classes[item]
         return side
 
 
-def _rarest_first(carried: Shaped[np.ndarray, "items classes"], sides: Int[np.ndarray, " items"]):
+def _rarest_first(
+    carried: Shaped[np.ndarray, "items classes"], sides: Int[np.ndarray, " items"]
+) -> Iterator[int | None]:
     """The class with fewest items that have no side yet, again and again; at last None, for items without classes."""
     while True:
         left = carried[sides < 0].sum(axis=0)
@@ -88,18 +98,16 @@ def _rarest_first(carried: Shaped[np.ndarray, "items classes"], sides: Int[np.nd
 
 
 def _allowed(
-    item: int,
+    last: Int[np.ndarray, " _"],
     carried: Shaped[np.ndarray, "items classes"],
     sides: Int[np.ndarray, " items"],
     count: int,
     learnt_from: int | None,
 ) -> Sequence[int]:
-    """The sides that an item may go to, so that what is learnt from lacks no class."""
+    """The sides that an item may go to, so that what is learnt from lacks no class of which it is the last item."""
     forbidden = set()
-    for number in np.flatnonzero(carried[item]):
+    for number in last:
         given = sides[carried[:, number]]
-        if np.count_nonzero(given < 0) > 1:  # others of the class are left
-            continue
         used = set(given[given >= 0].tolist())
         if learnt_from is not None and learnt_from not in used:
             return (learnt_from,)
@@ -116,12 +124,14 @@ def _fill_empty(
     count: int,
 ) -> None:
     """Gives each side that got nothing one item of those that are learnt from, if no class vanishes by that."""
+    if not (sides == learnt_from).any():
+        sides[order[:1]] = learnt_from
     for side in range(count):
         if (sides == side).any():
             continue
-        for item in order:
+        for item in order.tolist():
             rest = sides == learnt_from
             rest[item] = False
-            if sides[item] == learnt_from and rest.any() and carried[rest].any(axis=0)[carried[item]].all():
+            if sides[item] == learnt_from and rest.any() and np.asarray(carried[rest].any(axis=0))[carried[item]].all():
                 sides[item] = side
                 break

@@ -3,14 +3,15 @@
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from panns_jax.data.labelled.clips import LabelledClip, LabelledSet
 from panns_jax.data.labelled.folder import SPLITS
 from panns_jax.data.labelled.labels import label_set
 from panns_jax.data.labelled.tfds_records import Records, RecordSound
-from panns_jax.data.labelled.tfds_schema import Schema, read_schema
+from panns_jax.data.labelled.tfds_schema import Schema, read_records, read_schema
 from panns_jax.errors import InputError, require_extra
 from panns_jax.files import is_folder
 from panns_jax.labels import LabelSet
@@ -161,8 +162,8 @@ def _prepare(name: TfdsName, home: Path) -> None:
     try:
         tfds.builder(name.builder, data_dir=home, file_format="array_record").download_and_prepare()
     except Exception as error:  # what the code of a data set raises is of all kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{name.text}: TFDS cannot prepare it: {reason[:500]}") from error
+        reason = " ".join(str(error).partition("Available datasets")[0].split()) or type(error).__name__
+        raise InputError(f"{name.text}: TFDS cannot prepare it: {reason[:500].rstrip('.')}") from error
 
 
 def _labels(schema: Schema, split: str, origin: str) -> Iterator[tuple[str, ...]]:
@@ -172,12 +173,19 @@ def _labels(schema: Schema, split: str, origin: str) -> Iterator[tuple[str, ...]
         task = bar.add_task(f"reading labels of {split}", total=len(source), note="")
         for start in range(0, len(source), _SLAB):
             numbers = range(start, min(start + _SLAB, len(source)))
-            for number, record in zip(numbers, source.__getitems__(list(numbers)), strict=True):
+            for number, record in zip(numbers, _read(source, numbers, f"{origin}:{split}"), strict=True):
                 try:
                     yield schema.labels(record)
                 except InputError as error:
                     raise InputError(f"{origin}:{split}, record {number}: {error}") from error
             bar.update(task, advance=len(numbers))
+
+
+def _read(source: Any, numbers: Sequence[int], what: str) -> Sequence[Mapping[str, Any]]:
+    try:
+        return read_records(source, numbers)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
 
 
 def _label_set(name: TfdsName, schema: Schema, clips: list[LabelledClip]) -> LabelSet:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import tyro
 
 from panns_jax.errors import InputError, require_extra
@@ -100,7 +101,7 @@ def packed_audioset(sources: "Mapping[str, ClipSource]", out: Path) -> Any:
             features = tfds.features.FeaturesDict(
                 {
                     "audio": tfds.features.Tensor(shape=(first.samples,), dtype=first.dtype),
-                    "sample_rate": tfds.features.Scalar(dtype="int32"),
+                    "sample_rate": tfds.features.Scalar(dtype=np.int32),
                     "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=_names(num_classes))),
                     "audio_name": tfds.features.Text(),
                 }

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import io
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 
 from panns_jax.audio import Reading, resample
 from panns_jax.data.labelled.sounds import Native
-from panns_jax.data.labelled.tfds_schema import RATE_FEATURE, Schema
+from panns_jax.data.labelled.tfds_schema import RATE_FEATURE, Schema, read_records
 from panns_jax.errors import InputError
 from panns_jax.streams import stream_blocks
 
@@ -81,19 +81,15 @@ class Records:
         return self._sample_rate
 
     def _record(self, number: int) -> Mapping[str, Any]:
-        try:
-            return self._source[number]
-        except Exception as error:  # array_record and protobuf raise errors of all kinds for damaged files
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"cannot be read: {reason[:300]}") from error
+        return read_records(self._source, [number])[0]
 
     @property
-    def _source(self) -> Sequence[Mapping[str, Any]]:
+    def _source(self) -> Any:
         with self._lock:
             return self._opened
 
     @functools.cached_property
-    def _opened(self) -> Sequence[Mapping[str, Any]]:
+    def _opened(self) -> Any:
         wanted = [self.schema.sound]
         if not self.schema.sample_rate and RATE_FEATURE in self.schema.features:
             wanted.append(RATE_FEATURE)

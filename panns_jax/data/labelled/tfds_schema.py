@@ -5,6 +5,7 @@ therefore read as what it is, with plain tensors in place of such features, befo
 """
 
 import dataclasses
+import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,8 +49,8 @@ class Schema:
     splits: tuple[str, ...]
     multi_label: bool
 
-    def source(self, split: str, features: Sequence[str], origin: str) -> Sequence[dict[str, Any]]:
-        """The records of a split at random access, of which only some features are decoded.
+    def source(self, split: str, features: Sequence[str], origin: str) -> Any:
+        """The records of a split at random access, of which only some features are decoded: TFDS's own data source.
 
         Raises:
           InputError: there is no such split, or its files are missing.
@@ -60,7 +61,8 @@ class Schema:
         info.CopyFrom(self.info)
         info.features.CopyFrom(_tree({name: self.features[name] for name in features}))
         try:
-            return builder_from_metadata(self.place, info).as_data_source(split)
+            builder: Any = builder_from_metadata(self.place, info)
+            return builder.as_data_source(split)
         except Exception as error:  # TFDS raises a ValueError or AssertionError for a split, and more for files
             reason = " ".join(str(error).split()) or type(error).__name__
             told = f"its split {split!r} cannot be read (there are {', '.join(self.splits)})"
@@ -107,10 +109,7 @@ def read_schema(place: Path, origin: str, *, sound: str | None, label: str | Non
     Raises:
       InputError: it is not in array_record, is of an old form, or there is no such feature.
     """
-    # Imported first: its messages are a part of it.
-    import tensorflow_datasets  # noqa: F401
     from google.protobuf import json_format
-    from tensorflow_datasets.core.proto import dataset_info_pb2, feature_pb2
 
     told = _read_json(place / "dataset_info.json", origin)
     formats = {told.get("fileFormat") or "tfrecord", *told.get("alternativeFileFormats", ())}
@@ -120,8 +119,8 @@ def read_schema(place: Path, origin: str, *, sound: str | None, label: str | Non
     if "pythonClassName" not in features:
         raise InputError(f"{origin}: {place} was prepared by an old TFDS; prepare it anew with --prepare")
     try:
-        info = json_format.ParseDict(told, dataset_info_pb2.DatasetInfo(), ignore_unknown_fields=True)
-        tree = json_format.ParseDict(features, feature_pb2.Feature(), ignore_unknown_fields=True)
+        info = json_format.ParseDict(told, _message("dataset_info", "DatasetInfo"), ignore_unknown_fields=True)
+        tree = json_format.ParseDict(features, _message("feature", "Feature"), ignore_unknown_fields=True)
     except json_format.ParseError as error:
         raise InputError(f"{origin}: {place} cannot be read as TFDS writes it: {error}") from error
     info.file_format = _FORMAT
@@ -143,6 +142,12 @@ def read_schema(place: Path, origin: str, *, sound: str | None, label: str | Non
         tuple(split.name for split in info.splits),
         multi_label,
     )
+
+
+def _message(module: str, name: str) -> Any:
+    """A new message of TFDS, whose kinds are made when their modules are imported."""
+    messages = importlib.import_module("tensorflow_datasets.core.proto")
+    return getattr(getattr(messages, f"{module}_pb2"), name)()
 
 
 def _read_json(path: Path, origin: str) -> dict[str, Any]:
@@ -170,9 +175,8 @@ def _leaves(feature: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 def _tree(leaves: Mapping[str, Any]) -> Any:
     """A dictionary of some features alone: records hold those that are in others under names with "/", too."""
-    from tensorflow_datasets.core.proto import feature_pb2
-
-    root = feature_pb2.Feature(python_class_name="tensorflow_datasets.core.features.features_dict.FeaturesDict")
+    root = _message("feature", "Feature")
+    root.python_class_name = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
     root.features_dict.SetInParent()
     for name, feature in leaves.items():
         root.features_dict.features[name].CopyFrom(feature)
@@ -181,9 +185,8 @@ def _tree(leaves: Mapping[str, Any]) -> Any:
 
 def _plain(audio: Any) -> Any:
     """A sound as a tensor: its samples, or the bytes of its file."""
-    from tensorflow_datasets.core.proto import feature_pb2
-
-    plain = feature_pb2.Feature(python_class_name=_TENSOR)
+    plain = _message("feature", "Feature")
+    plain.python_class_name = _TENSOR
     plain.tensor.encoding = audio.encoding or "none"
     if audio.lazy_decode:
         plain.tensor.dtype = "string"
@@ -233,3 +236,16 @@ def _names(place: Path, label: str, feature: Any) -> tuple[str, ...] | None:
         return tuple(map(str, range(class_label.num_classes)))
     lines = file.read_text(encoding="utf-8").splitlines()
     return tuple(line.strip() for line in lines if line.strip())
+
+
+def read_records(source: Any, numbers: Sequence[int]) -> Sequence[Mapping[str, Any]]:
+    """Some records of a data source.
+
+    Raises:
+      InputError: they cannot be read; the message is a part of a sentence.
+    """
+    try:
+        return source.__getitems__(list(numbers))
+    except Exception as error:  # array_record and protobuf raise errors of all kinds for damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"cannot be read: {reason[:300]}") from error

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +157,7 @@ def make_update(
         params, states = dict(state.params), dict(state.optimizers)
         for name in names:
             changes, states[name] = optimizers[name].update(gradients[name], states[name], params[name])
-            params[name] = optax.apply_updates(params[name], changes)
+            params[name] = cast(Arrays, optax.apply_updates(params[name], changes))
         return TuneState(state.iteration + 1, params, statistics, states, state.loss + value)
 
     return update

@@ -193,7 +193,8 @@ def test_a_pretrained_body_learns_new_sounds_from_few_clips_better_than_from_scr
         sounds(("rising", "falling", "beats", "hiss"), 15, seed=4),
     )
     reached = {}
-    for strategy, epochs in (("scratch", 40), ("freeze_L1", 60), ("fine_tune", 40)):
+    strategies: dict[Strategy, int] = {"scratch": 40, "freeze_L1": 60, "fine_tune": 40}
+    for strategy, epochs in strategies.items():
         base = None if strategy == "scratch" else pretrained
         model, tuned, _ = trained(few, base, strategy, tmp_path, epochs=epochs)
         reached[strategy] = accuracy(model, tuned, test, tmp_path)
