@@ -45,11 +45,14 @@ def stratified(
     order = shuffled_order(len(items.sizes), seed=seed)
     lacking = _Lacking(items, np.asarray(shares, np.float64))
     carried = items.classes > 0
+    left = carried.sum(axis=0)
     for number in _rarest_first(carried, sides):
         for item in order.tolist():
             if sides[item] < 0 and (number is None or carried[item, number]):
-                allowed = _allowed(item, carried, sides, len(shares), learnt_from)
+                last = np.flatnonzero(carried[item] & (left == 1))
+                allowed = _allowed(last, carried, sides, len(shares), learnt_from)
                 sides[item] = lacking.choose(item, number, allowed)
+                left -= carried[item]
     if learnt_from is not None:
         _fill_empty(sides, order, carried, learnt_from, len(shares))
     return sides
@@ -95,18 +98,16 @@ def _rarest_first(
 
 
 def _allowed(
-    item: int,
+    last: Int[np.ndarray, " _"],
     carried: Shaped[np.ndarray, "items classes"],
     sides: Int[np.ndarray, " items"],
     count: int,
     learnt_from: int | None,
 ) -> Sequence[int]:
-    """The sides that an item may go to, so that what is learnt from lacks no class."""
+    """The sides that an item may go to, so that what is learnt from lacks no class of which it is the last item."""
     forbidden = set()
-    for number in np.flatnonzero(carried[item]):
+    for number in last:
         given = sides[carried[:, number]]
-        if np.count_nonzero(given < 0) > 1:  # others of the class are left
-            continue
         used = set(given[given >= 0].tolist())
         if learnt_from is not None and learnt_from not in used:
             return (learnt_from,)

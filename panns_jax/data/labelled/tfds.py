@@ -162,8 +162,8 @@ def _prepare(name: TfdsName, home: Path) -> None:
     try:
         tfds.builder(name.builder, data_dir=home, file_format="array_record").download_and_prepare()
     except Exception as error:  # what the code of a data set raises is of all kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{name.text}: TFDS cannot prepare it: {reason[:500]}") from error
+        reason = " ".join(str(error).partition("Available datasets")[0].split()) or type(error).__name__
+        raise InputError(f"{name.text}: TFDS cannot prepare it: {reason[:500].rstrip('.')}") from error
 
 
 def _labels(schema: Schema, split: str, origin: str) -> Iterator[tuple[str, ...]]:
