@@ -37,6 +37,8 @@ def curves(losses: Curves, scores: Curves, *, score: str, best: int) -> "Figure"
 
 
 def _curves(axes: "Axes", given: Curves, label: str, best: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for name, values in given.items():
         if any(value is not None for value in values):
             numbers = [np.nan if value is None else value for value in values]
@@ -44,7 +46,7 @@ def _curves(axes: "Axes", given: Curves, label: str, best: int) -> None:
     axes.axvline(best, color="grey", linestyle=":", label=f"epoch {best}, kept")
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize="small")
 
 

@@ -157,7 +157,8 @@ def make_update(
         params, states = dict(state.params), dict(state.optimizers)
         for name in names:
             changes, states[name] = optimizers[name].update(gradients[name], states[name], params[name])
-            params[name] = optax.apply_updates(params[name], changes)
+            updated: Any = optax.apply_updates(params[name], changes)
+            params[name] = updated
         return TuneState(state.iteration + 1, params, statistics, states, state.loss + value)
 
     return update

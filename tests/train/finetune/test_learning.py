@@ -190,8 +190,9 @@ def test_a_pretrained_body_learns_new_sounds_from_few_clips_better_than_from_scr
     # The pitches and the clips are new: sounds of other seeds, two of each kind to learn from.
     kinds = ("rising", "falling", "beats", "hiss")
     few, test = sounds(kinds, 2, seed=13), sounds(kinds, 15, seed=4)
-    reached = {}
-    for strategy, epochs in (("scratch", 25), ("freeze_L1", 60), ("fine_tune", 25)):
+    reached: dict[Strategy, float] = {}
+    runs: tuple[tuple[Strategy, int], ...] = (("scratch", 25), ("freeze_L1", 60), ("fine_tune", 25))
+    for strategy, epochs in runs:
         base = None if strategy == "scratch" else pretrained
         model, tuned, _ = trained(few, base, strategy, tmp_path, epochs=epochs)
         reached[strategy] = accuracy(model, tuned, test, tmp_path)
