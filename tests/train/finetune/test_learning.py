@@ -187,20 +187,18 @@ def pretrained(sounds: Sounds, tmp_path_factory: pytest.TempPathFactory) -> Mode
 def test_a_pretrained_body_learns_new_sounds_from_few_clips_better_than_from_scratch(
     pretrained: Model, sounds: Sounds, tmp_path: Path
 ):
-    # The pitches, and the clips, are new: sounds of another seed, four of each kind to learn from.
-    few, test = (
-        sounds(("rising", "falling", "beats", "hiss"), 4, seed=3),
-        sounds(("rising", "falling", "beats", "hiss"), 15, seed=4),
-    )
-    reached = {}
-    strategies: dict[Strategy, int] = {"scratch": 40, "freeze_L1": 60, "fine_tune": 40}
-    for strategy, epochs in strategies.items():
+    # The pitches and the clips are new: sounds of other seeds, two of each kind to learn from.
+    kinds = ("rising", "falling", "beats", "hiss")
+    few, test = sounds(kinds, 2, seed=13), sounds(kinds, 15, seed=4)
+    reached: dict[Strategy, float] = {}
+    runs: tuple[tuple[Strategy, int], ...] = (("scratch", 25), ("freeze_L1", 60), ("fine_tune", 25))
+    for strategy, epochs in runs:
         base = None if strategy == "scratch" else pretrained
         model, tuned, _ = trained(few, base, strategy, tmp_path, epochs=epochs)
         reached[strategy] = accuracy(model, tuned, test, tmp_path)
     assert reached["freeze_L1"] > reached["scratch"] + 0.1, reached
     assert reached["fine_tune"] > reached["scratch"] + 0.1, reached
-    assert min(reached["freeze_L1"], reached["fine_tune"]) > 0.75, reached
+    assert min(reached["freeze_L1"], reached["fine_tune"]) > 0.85, reached
 
 
 def test_shuffled_labels_teach_nothing(pretrained: Model, sounds: Sounds, tmp_path: Path):
