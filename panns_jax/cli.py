@@ -96,6 +96,7 @@ TASKS = {
         "score a checkpoint on an index file or labelled sounds",
         compiles=True,
     ),
+    "plot": Task("panns_jax.plots.options:Plot", "the figures of the paper, and of runs of your own"),
 }
 
 

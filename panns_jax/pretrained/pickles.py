@@ -284,7 +284,7 @@ class _Machine:
         known = self.known.get(f"{module}.{name}")
         if known is None:
             raise Malformed(
-                f"refers to {printable(f'{module}.{name}')}, which a checkpoint of weights has no reason to name; "
+                f"refers to {printable(f'{module}.{name}')}, which a file of arrays has no reason to name; "
                 "nothing of it was run"
             )
         self.push(known)

@@ -23,7 +23,6 @@ from typing import Any
 
 from panns_jax.errors import InputError
 from panns_jax.files import alone, written_aside
-from panns_jax.pretrained.training import checkpoint_steps
 
 BRANCHED_AT = "branched_at"
 """Entry of config.json: the iteration of another run that this one began with."""
@@ -203,6 +202,8 @@ def run_with_checkpoint(runs: Sequence[Run], iteration: int) -> Run:
     Raises:
       InputError: there is none; the message names the checkpoints that the newest has.
     """
+    from panns_jax.pretrained.training import checkpoint_steps  # brings JAX and Orbax, which figures of runs don't need
+
     for run in runs:
         if iteration in checkpoint_steps(run.checkpoints) or run.branched_at == iteration:
             return run

@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 
 from panns_jax.errors import InputError
-from panns_jax.files import require_file, written_aside
-from panns_jax.pretrained.arrays import NUMPY
-from panns_jax.pretrained.containers import PLAIN
-from panns_jax.pretrained.pickles import read_pickle
-from panns_jax.pretrained.vocabulary import Budget, Malformed
+from panns_jax.files import written_aside
+from panns_jax.pretrained.plain import read_plain_pickle
 from panns_jax.train.metrics import Scores
 
 PARTS = ("bal", "test")
 """The sets that are scored: the balanced training set and the evaluation set."""
 _FIELDS = ("iteration", "average_precision", "auc")
-_FREE_MEMORY = 2 << 20
 
 
 class Statistics:
@@ -105,12 +101,7 @@ def read_statistics(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _read_published(path: Path) -> dict[str, list[dict[str, Any]]]:
-    require_file(path, "a statistics file")
-    data = memoryview(path.read_bytes())
-    try:
-        container, _ = read_pickle(data, 0, {**PLAIN, **NUMPY}, Budget(_FREE_MEMORY + 4 * len(data)))
-    except Malformed as error:
-        raise InputError(f"{path}: {error}") from error
+    container = read_plain_pickle(path, "a statistics file")
     if not isinstance(container, dict) or not all(_is_part(container.get(part)) for part in PARTS):
         raise InputError(f'{path}: is no statistics file: it has no lists "bal" and "test" of evaluations')
     return {part: list(container[part]) for part in PARTS}
