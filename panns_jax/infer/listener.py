@@ -176,7 +176,8 @@ class _Hearing:
     def _hear_some(self, *, ended: bool) -> None:
         """Hears some of what has been read, the oldest of it first."""
         samples = self._layout.padded(len(self._pool[0].waveform))
-        if self._have_own_rows(samples):
+        # What a long sound ends with is of no length that comes again.
+        if self._pool[0].number == 0 and self._have_own_rows(samples):
             tapes = self._rows_alike(samples)
         else:
             samples = self._tape_samples

@@ -29,6 +29,10 @@ _OWN_LENGTHS = 3
 # Seconds of the shorter tapes that little sound is laid on.
 _SHORT_TAPES = (2.6, 5.2, 10.3, 30.8)
 
+# Seconds of sound that may be heard for nothing on tapes that are longer than need be, for one that would do, before a
+# program is compiled for that one: it takes as long as some minutes of sound.
+_IN_VAIN = 120.0
+
 # Sounds classified at once.
 _CLASSIFIED = 16
 
@@ -47,6 +51,7 @@ class Programs:
         self._graph, self._state = nnx.split(model)
         self._heard: collections.Counter[tuple[int, int]] = collections.Counter()
         self._lengths: set[int] = set()
+        self._in_vain: collections.Counter[int] = collections.Counter()
 
     def has_own_rows(self, samples: int) -> bool:
         """Whether sounds of this length get rows as long as they are."""
@@ -55,12 +60,14 @@ class Programs:
         return samples in self._lengths
 
     def bins(self, needed: int, most: int, bin_size: int) -> int:
-        """Bins of the tape that is to be taken where so many are needed."""
-        for seconds in _SHORT_TAPES:
-            bins = round(seconds * self.config.sample_rate / bin_size)
-            if needed <= bins < most:
-                return bins
-        return most
+        """Bins of the tape that is to be taken where so many are needed, and there is one tape to hear."""
+        short = [round(seconds * self.config.sample_rate / bin_size) for seconds in _SHORT_TAPES]
+        fitting = [*(bins for bins in short if needed <= bins < most), most]
+        best = fitting[0]
+        heard = next((bins for bins in fitting if self._heard[1, bins * bin_size]), best)
+        # As at the end of a long recording: the tape that its other parts were heard on has a program already.
+        self._in_vain[best] += (heard - best) * bin_size
+        return heard if self._in_vain[best] <= _IN_VAIN * self.config.sample_rate else best
 
     def steps(
         self, tapes: Sequence[Tape], samples: int, names: Collection[str], expected: float

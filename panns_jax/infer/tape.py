@@ -259,11 +259,12 @@ class Tape:
     def spans(self, bins: int) -> tuple[Int[np.ndarray, " bins"], Int[np.ndarray, " bins"]]:
         """The first sample and the number of samples of the part that each bin belongs to; 0 for bins of none."""
         starts, lengths = np.zeros(bins, np.int32), np.zeros(bins, np.int32)
-        ends = [first_bin for _, first_bin in self.laid[1:]]
-        for (part, first_bin), end in zip(self.laid, [*ends, None], strict=True):
+        for number, (part, first_bin) in enumerate(self.laid):
             samples = len(part.waveform)
-            if end is None and not self._ends_with(part, first_bin):
-                end = first_bin + self.layout.bins_with_gap(samples)
+            if number + 1 < len(self.laid):
+                end = self.laid[number + 1][1]
+            else:
+                end = bins if self._ends_with(part, first_bin) else first_bin + self.layout.bins_with_gap(samples)
             starts[first_bin:end] = first_bin * self.layout.view.step
             lengths[first_bin:end] = max(samples, self.layout.least)
         return starts, lengths

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import http_server
@@ -173,7 +174,8 @@ def test_a_busy_server_is_asked_again_and_then_gives(segments, server, tmp_path)
 
 def test_waiting_doubles_and_is_as_long_as_the_server_asks_for(segments, server, tmp_path, monkeypatch):
     waits: list[float] = []
-    monkeypatch.setattr("panns_jax.data.youtube.time.sleep", lambda seconds: waits.append(seconds))
+    # the module's own clock alone: others sleep too, such as those who wait for ffmpeg
+    monkeypatch.setattr("panns_jax.data.youtube.time", SimpleNamespace(sleep=waits.append))
     monkeypatch.setattr("panns_jax.data.youtube.random.uniform", lambda low, high: (low + high) / 2)
     server.answers = [status(503), status(503), status(503), status(429, **{"Retry-After": 77})]
     server.answers += [status(503, **{"Retry-After": 9999})]

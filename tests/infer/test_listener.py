@@ -280,3 +280,30 @@ def test_of_a_long_sound_no_more_is_held_than_some_tapes(short_tapes: None):
 def test_a_tap_that_there_is_not_is_named():
     with pytest.raises(ValueError, match="there is no tap 'frame'; there are stepwise, logits, pooled, frames"):
         Listener(model_of("cnn")).hear([], taps="frame")
+
+
+def test_the_end_of_a_long_sound_takes_no_program_of_its_own(rows_seen: list[Any], short_tapes: None):
+    heard_of(model_of("cnn"), sounds_of([5 * RATE + 4321]))
+    assert len(rows_seen) > 2
+    assert len(set(rows_seen)) == 1
+
+
+def test_a_shorter_tape_is_compiled_once_it_would_have_been_of_use_for_long(
+    rows_seen: list[Any], short_tapes: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(programs, "_SHORT_TAPES", (0.4,))
+    monkeypatch.setattr(programs, "_IN_VAIN", 3.0)
+    listener = Listener(model_of("cnn"))
+    for length in (500, 501, 502):  # lengths that have rows of their own
+        list(listener.hear(sounds_of([length])))
+    list(listener.hear(sounds_of([5 * RATE])))
+    (_, (_, tape)) = rows_seen[-1]
+    rows_seen.clear()
+    for length in range(1000, 1010):
+        list(listener.hear(sounds_of([length])))
+    samples = [shape[1] for _, shape in rows_seen]
+    least = min(samples)
+    assert set(samples) == {least, tape}
+    longer = samples.count(tape)
+    assert samples == [tape] * longer + [least] * (10 - longer)
+    assert longer == int(3.0 * RATE / (tape - least))
