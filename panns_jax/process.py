@@ -133,6 +133,19 @@ def begin_compiling() -> None:
         cache_programs()
 
 
+def give_back_memory() -> None:
+    """Gives back to the system what is free between blocks that are in use, where `tune_process` has it kept.
+
+    For after what needs much memory once. The free end of the heap stays, and so do its huge pages.
+    """
+    if _tuned:
+        import ctypes
+
+        library = ctypes.CDLL(None)
+        library.malloc_trim.argtypes = [ctypes.c_size_t]
+        library.malloc_trim(sys.maxsize)
+
+
 def _tune() -> Answer:
     global _tuned
     if _tuned:

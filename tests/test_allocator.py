@@ -69,6 +69,35 @@ assert kilobytes("VmRSS") - resident < 20 << 10
     )
 
 
+GIVE_BACK = f"""{FAULTS}
+import panns_jax
+from panns_jax.process import give_back_memory
+
+def given_back():
+    blocks = [np.ones(25_000_000, np.float32) for _ in range(6)]
+    blocks[::2] = [None] * 3  # 300 MB between others, and a block behind them
+    before = kilobytes("VmRSS")
+    give_back_memory()
+    return before - kilobytes("VmRSS")
+"""
+
+
+@on_glibc
+def test_what_is_free_between_blocks_can_be_given_back():
+    child(f"{GIVE_BACK}\nassert panns_jax.tune_process()\nassert given_back() > 250_000")
+
+
+@on_glibc
+def test_nothing_is_given_back_where_the_process_is_not_tuned():
+    child(
+        f"""{GIVE_BACK}
+import ctypes
+ctypes.CDLL(None).mallopt(-4, 0)  # as when it is tuned
+assert given_back() < 50_000
+"""
+    )
+
+
 HUGE_PAGES = f"""{FAULTS}
 import ctypes, os, sys
 import panns_jax
@@ -101,6 +130,22 @@ assert kilobytes("VmRSS") << 10 < HALF
 found = dict(mapping_of_a_large_block())
 assert "hg" in found["VmFlags:"]
 assert int(found["AnonHugePages:"][0]) > 0
+"""
+    )
+
+
+@on_glibc
+@with_huge_pages
+def test_blocks_lie_on_huge_pages_after_memory_was_given_back_too():
+    child(
+        f"""{HUGE_PAGES}
+from panns_jax.process import give_back_memory
+
+assert panns_jax.tune_process()
+faults()
+give_back_memory()
+assert kilobytes("VmData") << 10 > HALF
+assert "hg" in dict(mapping_of_a_large_block())["VmFlags:"]
 """
     )
 

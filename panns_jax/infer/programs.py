@@ -17,6 +17,7 @@ from panns_jax.infer.rows import Rows, Steps, steps
 from panns_jax.infer.tape import Tape
 from panns_jax.models.config import Output
 from panns_jax.models.model import Model
+from panns_jax.process import give_back_memory
 
 # Seconds of sound, in rows of one shape, after which a prepared model repays. Its program for Cnn14 takes about 10 s
 # longer to compile than a plain one, and saves about 15 ms per second of sound: who prepares once as much could have
@@ -52,6 +53,7 @@ class Programs:
         self._heard: collections.Counter[tuple[int, int]] = collections.Counter()
         self._lengths: set[int] = set()
         self._in_vain: collections.Counter[int] = collections.Counter()
+        self._prepared_for: set[tuple[int, int]] = set()
 
     def has_own_rows(self, samples: int) -> bool:
         """Whether sounds of this length get rows as long as they are."""
@@ -92,7 +94,20 @@ class Programs:
             made = self._prepared.steps(rows, names)
         else:
             made = _steps(self._graph, self._state, rows, tuple(sorted(names)))
-        return {name: np.asarray(values) for name, values in made.values.items()}, np.asarray(made.lengths)
+        values = {name: np.asarray(values) for name, values in made.values.items()}
+        self._give_back_memory(shape, prepared=repays)
+        return values, np.asarray(made.lengths)
+
+    def _give_back_memory(self, shape: tuple[int, int], *, prepared: bool) -> None:
+        """Keeps the process small: what was free while weights were transformed lies between them, of use to nothing.
+
+        Where memory is to be low, what each tape took goes too: room that is kept becomes too narrow for the next one
+        as soon as anything else lies in it. To have it cleared again takes a fiftieth of the time.
+        """
+        if self._memory == "low" or (prepared and shape not in self._prepared_for):
+            give_back_memory()
+        if prepared:
+            self._prepared_for.add(shape)
 
     def classify(self, pooled: Sequence[Float[np.ndarray, " channels"]]) -> list[dict[str, np.ndarray]]:
         """Runs the head of a model that is not decision-level, on the maximum + mean over time of each sound.

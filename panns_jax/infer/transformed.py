@@ -77,7 +77,8 @@ class TransformedWeights:
             # Now, also where the caller's own function is being compiled: what is kept must outlive that.
             with jax.ensure_compile_time_eval():
                 scaled = self._kernels[path] if affine.scale is None else self._kernels[path] * affine.scale
-                self._kept[key] = choice.transform(scaled)
+                # One after the other: together they would take several times the memory.
+                self._kept[key] = jax.block_until_ready(choice.transform(scaled))
         return self._kept[key], Affine(None, affine.shift)
 
 
