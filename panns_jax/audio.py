@@ -211,7 +211,7 @@ def converted(
     """
     if reading.start or reading.end is not None:
         sound = _Part(sound, reading)
-    mix = _mixer(sound.channels, reading.channel, name)
+    mix = mixer(sound.channels, reading.channel, name)
     resampled = _resampler(sound.sample_rate, sample_rate, reading)
     # Bounded in time and in samples: a head that is damaged may tell of one sample per second, or of many channels.
     block_frames = max(1, min(_BLOCK_SAMPLES // sound.channels, round(block_seconds * sound.sample_rate)))
@@ -275,7 +275,7 @@ class _Part:
         return block
 
 
-def _mixer(
+def mixer(
     channels: int, channel: int | None, name: str
 ) -> Callable[[Float[np.ndarray, "frames channels"]], Float[np.ndarray, " frames"]]:
     """Makes one channel of all."""

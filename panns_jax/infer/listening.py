@@ -46,6 +46,8 @@ class Listen(ModelOptions):
     """The microphone, by number or a part of its name; the system's default where none is named."""
     devices: bool = False
     """List the microphones, and do nothing else."""
+    channel: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """The channel to hear, counted from 1; by default the mean of all, of a microphone that of the first two."""
     realtime: bool = False
     """Take standard input for a microphone: it is read at the pace of the clock, and windows that the model is late for
     are dropped and counted."""
@@ -54,7 +56,7 @@ class Listen(ModelOptions):
     raw_format: Literal["s16le", "s24le", "s32le", "f32le"] = "s16le"
     """What a raw sample is: a signed integer or a float, of so many bits, the lowest byte first."""
     raw_channels: int = 1
-    """Channels of raw samples, of which the mean is heard."""
+    """Channels of raw samples."""
 
     def run(self) -> int:
         """Listens until the sound ends.
@@ -71,6 +73,8 @@ class Listen(ModelOptions):
             raise InputError(f"--top must be at least 1, not {self.top}")
         if not 0 <= self.min_confidence <= 1:
             raise InputError(f"--min-confidence must be from 0 to 1, not {self.min_confidence:g}")
+        if self.channel is not None and self.channel < 1:
+            raise InputError(f"channels are counted from 1, and there is no channel {self.channel}")
         stream = self._stream()
 
         from panns_jax.infer.listener import DEFAULT_MODEL
@@ -99,7 +103,7 @@ class Listen(ModelOptions):
                 )
             from panns_jax.infer.stream import StandardInput
 
-            return StandardInput(raw=self._raw(), realtime=self.realtime)
+            return StandardInput(raw=self._raw(), channel=self.channel, realtime=self.realtime)
         if self.source is not None:
             raise InputError(
                 f"listen hears a microphone or, with -, standard input: name no file ({self.source}), or put it there,"
@@ -109,7 +113,7 @@ class Listen(ModelOptions):
             raise InputError("--realtime and --raw-rate are for standard input: panns-jax listen -")
         from panns_jax.infer.microphone import Microphone
 
-        return Microphone(self.device)
+        return Microphone(self.device, self.channel)
 
     def _raw(self) -> "dict[str, Any] | None":
         if self.raw_rate is None:

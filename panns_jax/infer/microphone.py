@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from panns_jax.audio import mixer
 from panns_jax.errors import InputError, require_extra
 from panns_jax.infer.ring import Ring
 from panns_jax.infer.stream import Resampler
@@ -15,21 +16,29 @@ from panns_jax.infer.stream import Resampler
 # Seconds of sound that the system hands over at a time.
 _BLOCK = 0.02
 
+# Channels whose mean is heard where none is named: what a system mixes itself may tell of many that are empty.
+_MIXED = 2
+
 
 class Microphone:
-    """An input of the sound card: its first channel.
+    """An input of the sound card.
 
     Args:
       device: number of the device, or a part of its name, as `input_devices` tells them; None for the system's default.
+      channel: the one to hear, counted from 1; None for the mean of the first two, where there are two.
 
     Raises:
-      InputError: there is no such device, more than one of that name, no PortAudio, or no sounddevice.
+      InputError: there is no such device, more than one of that name, no such channel, no PortAudio, or no
+        sounddevice.
     """
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, channel: int | None = None) -> None:
         self._sounddevice = _sounddevice()
         self._device = int(device) if device is not None and device.isdecimal() else device
         self._info = self._find()
+        available = int(self._info["max_input_channels"])
+        self._channels = channel or min(_MIXED, available)
+        self._mix = mixer(min(self._channels, available), channel, self.name)
         self.lost = 0
 
     @property
@@ -67,7 +76,7 @@ class Microphone:
             # Some systems do not tell when the samples were taken.
             age = times.currentTime - times.inputBufferAdcTime - frames / rate if times.inputBufferAdcTime else 0.0
             try:
-                ring.put(resampler(samples[:, 0].copy()), now - max(0.0, age) - resampler.behind)
+                ring.put(resampler(np.array(self._mix(samples))), now - max(0.0, age) - resampler.behind)
             except BaseException as error:  # told by the thread that listens
                 ring.finish(error)
 
@@ -79,7 +88,7 @@ class Microphone:
                 samplerate=rate,
                 blocksize=max(1, round(_BLOCK * rate)),
                 device=self._device,
-                channels=1,
+                channels=self._channels,
                 dtype="float32",
                 latency="low",
                 callback=take,
@@ -97,7 +106,9 @@ class Microphone:
     def _rate(self, wanted: int) -> int:
         """The rate of the model where the system offers it, else that of the device."""
         try:
-            self._sounddevice.check_input_settings(self._device, channels=1, dtype="float32", samplerate=wanted)
+            self._sounddevice.check_input_settings(
+                self._device, channels=self._channels, dtype="float32", samplerate=wanted
+            )
         except (ValueError, self._sounddevice.PortAudioError):
             return round(self._info["default_samplerate"])
         return wanted

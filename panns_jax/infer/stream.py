@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from panns_jax.audio import mixer
 from panns_jax.errors import InputError
 from panns_jax.infer.ring import Ring
 
@@ -77,6 +78,7 @@ class StandardInput:
     Args:
       raw: the arguments `samplerate`, `channels` and `subtype` of `soundfile.SoundFile` for raw samples; None for
         sounds that tell them.
+      channel: the one to hear, counted from 1; None for the mean of all.
       realtime: whether it stands for a microphone: it is read whether or not the model is ready, though no faster than
         the clock. Otherwise it is read at the pace of the model.
     """
@@ -84,8 +86,11 @@ class StandardInput:
     name = "standard input"
     lost = 0
 
-    def __init__(self, *, raw: dict[str, Any] | None = None, realtime: bool = False) -> None:
+    def __init__(
+        self, *, raw: dict[str, Any] | None = None, channel: int | None = None, realtime: bool = False
+    ) -> None:
         self._raw = raw
+        self._channel = channel
         self._realtime = realtime
 
     @contextlib.contextmanager
@@ -122,14 +127,14 @@ class StandardInput:
 
     def _pump(self, file: Any, ring: Ring) -> None:
         resampler = Resampler(file.samplerate, ring.sample_rate)
+        mix = mixer(file.channels, self._channel, self.name)
         frames = max(1, round(_BLOCK * file.samplerate))
         began, read = time.monotonic(), 0
         while len(block := file.read(frames, dtype="float32", always_2d=True)):
             captured = time.monotonic()
             if not np.isfinite(block).all():
                 raise InputError("standard input: holds samples that are no finite numbers")
-            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
-            mono = resampler(np.ascontiguousarray(mono))
+            mono = resampler(np.ascontiguousarray(mix(block)))
             if not ring.put(mono, captured - resampler.behind):
                 return
             read += len(block)

@@ -99,6 +99,18 @@ def test_raw_samples_are_mixed_and_resampled_as_those_of_a_file(listen: Any, tmp
     assert [time for time, _ in told[:4]] == [0.25, 0.5, 0.75, 1.0]
 
 
+def test_the_channel_that_is_named_is_heard_alone(listen: Any, tmp_path: Path):
+    sound = recipe.waveform(2, 44100, 44100, 3).T
+    options = ("--jsonl", "--window", 0.5, "--hop", 0.5, "--top", 3)
+    second = listen(wav(sound, 44100, tmp_path / "both.wav"), *options, "--channel", 2)
+    alone = listen(wav(sound[:, 1], 44100, tmp_path / "one.wav"), *options)
+    told = [[json.loads(line)["tags"] for line in done.stdout.splitlines()] for done in (second, alone)]
+    assert told[0] == told[1] and len(told[0]) == 2
+    third = listen(wav(sound, 44100, tmp_path / "both.wav"), "--channel", 3)
+    assert third.returncode == 2
+    assert "standard input: has 2 channels, and no channel 3" in third.stderr
+
+
 def test_only_the_classes_asked_for_are_shown(listen: Any, tmp_path: Path):
     sound = wav(recipe.waveform(1, 16000, 32000, 3)[0], 32000, tmp_path / "x.wav")
     shown = ("--classes", "Dog", "speech", "/m/068hy", "--window", 0.5)

@@ -70,12 +70,19 @@ class StandIn(types.ModuleType):
 
 class _Stream:
     def __init__(
-        self, module: StandIn, samplerate: int, blocksize: int, callback: Any, finished_callback: Any, **_: Any
+        self,
+        module: StandIn,
+        samplerate: int,
+        blocksize: int,
+        callback: Any,
+        finished_callback: Any,
+        channels: int,
+        **_: Any,
     ):
         if samplerate not in module.rates:
             raise module.PortAudioError("Device unavailable")
         self.module, self.rate, self.block = module, samplerate, blocksize
-        self.callback, self.finished = callback, finished_callback
+        self.callback, self.finished, self.channels = callback, finished_callback, channels
         self.thread = threading.Thread(target=self._play, daemon=True)
 
     def start(self) -> None:
@@ -85,9 +92,11 @@ class _Stream:
     def _play(self) -> None:
         times = types.SimpleNamespace(currentTime=100.5, inputBufferAdcTime=100.0)
         status = types.SimpleNamespace(input_overflow=self.module.overflows)
-        buffer = np.zeros((self.block, 1), np.float32)  # PortAudio uses its memory again for the next block
+        # PortAudio uses its memory again for the next block.
+        buffer = np.zeros((self.block, self.channels), np.float32)
         for at in range(0, len(SOUND) - self.block + 1, self.block):
-            buffer[:, 0] = SOUND[at : at + self.block]
+            for channel in range(self.channels):
+                buffer[:, channel] = SOUND[at : at + self.block] / 2**channel
             self.callback(buffer, self.block, times, status)
         self.finished()
 
@@ -130,6 +139,22 @@ def test_where_the_system_does_not_offer_that_rate_the_sound_is_resampled(stand_
     # The resampler still holds the end of the sound.
     assert len(whole) * 0.95 < len(sound) <= len(whole)
     np.testing.assert_allclose(sound, whole[: len(sound)], atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "channel", "factor"), [(2, None, 0.75), (8, None, 0.75), (2, 1, 1), (8, 3, 0.25)])
+def test_the_mean_of_two_channels_is_heard_or_the_one_that_is_named(
+    stand_in: StandIn, channels: int, channel: int | None, factor: float
+):
+    stand_in.devices[2] |= {"max_input_channels": channels, "default_samplerate": 48000.0}
+    sound, _ = heard(Microphone("2", channel), 48000)
+    np.testing.assert_array_equal(sound, (factor * SOUND).astype(np.float32))
+
+
+def test_a_channel_that_a_microphone_does_not_have_is_told(stand_in: StandIn, main: Any):
+    with pytest.raises(InputError, match=r"^Line In: has 2 channels, and no channel 3$"):
+        Microphone("2", 3)
+    done = main("listen", "--channel", "0")
+    assert (done.returncode, "channels are counted from 1, and there is no channel 0" in done.stderr) == (2, True)
 
 
 def test_the_age_of_the_samples_counts_as_latency(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch):
