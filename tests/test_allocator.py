@@ -88,6 +88,24 @@ def test_what_is_free_between_blocks_can_be_given_back():
 
 
 @on_glibc
+def test_the_memory_of_the_process_is_told_without_that_of_files():
+    child(
+        f"""{FAULTS}
+import mmap
+from panns_jax.process import memory_in_use
+
+before = memory_in_use()
+with open(np._core._multiarray_umath.__file__, "rb") as file:
+    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    read = sum(content[::4096])
+    assert memory_in_use() - before < 1 << 20 < len(content)
+block = np.ones(25_000_000, np.float32)
+assert 90_000_000 < memory_in_use() - before < 110_000_000
+"""
+    )
+
+
+@on_glibc
 def test_nothing_is_given_back_where_the_process_is_not_tuned():
     child(
         f"""{GIVE_BACK}

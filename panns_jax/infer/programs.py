@@ -17,7 +17,7 @@ from panns_jax.infer.rows import Rows, Steps, steps
 from panns_jax.infer.tape import Tape
 from panns_jax.models.config import Output
 from panns_jax.models.model import Model
-from panns_jax.process import give_back_memory
+from panns_jax.process import give_back_memory, memory_in_use
 
 # Seconds of sound, in rows of one shape, after which a prepared model repays. Its program for Cnn14 takes about 10 s
 # longer to compile than a plain one, and saves about 15 ms per second of sound: who prepares once as much could have
@@ -33,6 +33,9 @@ _SHORT_TAPES = (2.6, 5.2, 10.3, 30.8)
 # Seconds of sound that may be heard for nothing on tapes that are longer than need be, for one that would do, before a
 # program is compiled for that one: it takes as long as some minutes of sound.
 _IN_VAIN = 120.0
+
+# Bytes by which the process may grow before what is free is given back.
+_GROWS = 256 << 20
 
 # Sounds classified at once.
 _CLASSIFIED = 16
@@ -54,6 +57,7 @@ class Programs:
         self._lengths: set[int] = set()
         self._in_vain: collections.Counter[int] = collections.Counter()
         self._prepared_for: set[tuple[int, int]] = set()
+        self._small = memory_in_use()
 
     def has_own_rows(self, samples: int) -> bool:
         """Whether sounds of this length get rows as long as they are."""
@@ -99,15 +103,18 @@ class Programs:
         return values, np.asarray(made.lengths)
 
     def _give_back_memory(self, shape: tuple[int, int], *, prepared: bool) -> None:
-        """Keeps the process small: what was free while weights were transformed lies between them, of use to nothing.
+        """Keeps the process small.
 
-        Where memory is to be low, what each tape took goes too: room that is kept becomes too narrow for the next one
-        as soon as anything else lies in it. To have it cleared again takes a fiftieth of the time.
+        What was free while weights were transformed lies between them, of use to nothing. And room that is kept for the
+        next tape becomes too narrow as soon as anything else lies in it, so that the process grows by another one: it
+        is given back then, or at once where memory is to be low. To have it cleared again takes a fiftieth of the time.
         """
-        if self._memory == "low" or (prepared and shape not in self._prepared_for):
-            give_back_memory()
+        first = prepared and shape not in self._prepared_for
         if prepared:
             self._prepared_for.add(shape)
+        if self._memory == "low" or first or memory_in_use() > self._small + _GROWS:
+            give_back_memory()
+            self._small = memory_in_use()
 
     def classify(self, pooled: Sequence[Float[np.ndarray, " channels"]]) -> list[dict[str, np.ndarray]]:
         """Runs the head of a model that is not decision-level, on the maximum + mean over time of each sound.

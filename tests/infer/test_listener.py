@@ -307,3 +307,36 @@ def test_a_shorter_tape_is_compiled_once_it_would_have_been_of_use_for_long(
     longer = samples.count(tape)
     assert samples == [tape] * longer + [least] * (10 - longer)
     assert longer == int(3.0 * RATE / (tape - least))
+
+
+@pytest.fixture
+def given_back(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The process's memory each time that what is free is given back; tests have it grow by 100 MiB a tape."""
+    used, times = [0], []
+
+    def grown() -> int:
+        used[0] += 100 << 20
+        return used[0]
+
+    monkeypatch.setattr(programs, "memory_in_use", grown)
+    monkeypatch.setattr(programs, "give_back_memory", lambda: times.append(used[0]))
+    return times
+
+
+def test_memory_is_given_back_as_the_process_grows(given_back: list[int], short_tapes: None, rows_seen: list[Any]):
+    heard_of(model_of("cnn"), sounds_of([7 * RATE]))
+    assert len(given_back) == len(rows_seen) // 3 >= 2
+
+
+def test_memory_is_given_back_once_weights_are_transformed(
+    given_back: list[int], short_tapes: None, rows_seen: list[Any]
+):
+    heard_of(model_of("cnn"), sounds_of([7 * RATE]), expected=600.0)
+    assert len(given_back) == 1 + (len(rows_seen) - 1) // 3 >= 3
+
+
+def test_where_memory_is_to_be_low_it_is_given_back_after_each_tape(
+    given_back: list[int], short_tapes: None, rows_seen: list[Any]
+):
+    list(Listener(model_of("cnn"), memory="low").hear(sounds_of([4 * RATE])))
+    assert len(given_back) == len(rows_seen) >= 4
