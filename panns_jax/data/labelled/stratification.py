@@ -1,11 +1,12 @@
 """Items to sides so that every side has its share of every class: iterative stratification.
 
 After Sechidis, Tsoumakas and Vlahavas, On the Stratification of Multi-Label Data (2011): the rarest class goes first,
-and each item to the side that lacks most of it. Where each item has one class, that is plain stratification.
+and each item to a side that lacks some of it. Of several such sides, the one that is furthest behind in the item's
+other classes gets it. Where each item has one class, that is plain stratification.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -46,55 +47,68 @@ def stratified(
     lacking = _Lacking(items, np.asarray(shares, np.float64))
     carried = items.classes > 0
     left = carried.sum(axis=0)
-    for number in _rarest_first(carried, sides):
-        for item in order.tolist():
-            if sides[item] < 0 and (number is None or carried[item, number]):
-                last = np.flatnonzero(carried[item] & (left == 1))
-                allowed = _allowed(last, carried, sides, len(shares), learnt_from)
-                sides[item] = lacking.choose(item, number, allowed)
-                left -= carried[item]
+    while True:
+        # The rarest class of those that are left; at last None, for items without classes.
+        number = int(np.argmin(np.where(left, left, len(carried) + 1))) if left.any() else None
+        of_class = order if number is None else order[carried[order, number]]
+        there = of_class[sides[of_class] < 0]
+        weights = items.sizes[there] if number is None else items.classes[there, number]
+        # The largest first, so that small ones fill up what is left.
+        for item in there[np.argsort(-weights, kind="stable")].tolist():
+            last = np.flatnonzero(carried[item] & (left == 1))
+            allowed = _allowed(last, carried, sides, len(shares), learnt_from)
+            sides[item] = lacking.choose(item, number, allowed)
+            left -= carried[item]
+        if number is None:
+            break
     if learnt_from is not None:
         _fill_empty(sides, order, carried, learnt_from, len(shares))
     return sides
 
 
 class _Lacking:
-    """What each side lacks yet: of each class, and altogether."""
+    """What each side lacks yet of each class, and how far it is behind its share of what was given."""
 
     def __init__(self, items: Items, shares: Float[np.ndarray, " sides"]) -> None:
         self._items = items
+        self._shares = shares
         self._of_class = shares[:, None] * items.classes.sum(axis=0)
-        self._of_all = shares * items.sizes.sum()
-        self._left = items.classes.sum(axis=0)
+        self._behind = np.zeros(len(shares))
+        self._behind_in_class = np.zeros((len(shares), items.classes.shape[1]))
 
     def choose(self, item: int, number: int | None, allowed: Sequence[int]) -> int:
-        """The side that lacks most of the class, or altogether where there is none; it has the item from here on."""
-        if number is None:
-            want = self._of_all
-        else:
-            want = self._of_class[:, number]
-            if want[list(allowed)].max() < 1:
-                # Parts of a clip: with what is left over of classes that are given, or else sides with small shares
-                # would get nothing of classes with few clips.
-                want = want + self._of_class[:, self._left == 0].sum(axis=1)
-        side = max(allowed, key=lambda side: (round(float(want[side]), 9), -side))
-        self._of_class[side] -= self._items.classes[item]
-        self._of_all[side] -= self._items.sizes[item]
-        self._left -= self._items.classes[item]
+        """The side that has the item from here on.
+
+        One of those that lack all of it of the class, or else all but a part of a clip: where items are single clips of
+        one class, each side thus ends within one clip of its share of every class. Among these the one that is furthest
+        behind in the other classes of the item, and then altogether.
+
+        Args:
+          item: number of the item.
+          number: the class that is given; None for an item without classes.
+          allowed: sides that may have it.
+        """
+        chosen = np.array(allowed)
+        carried = np.flatnonzero(self._items.classes[item])
+        others = carried[carried != number]
+        keys = [self._behind[chosen], self._behind_in_class[chosen][:, others].sum(axis=1)]
+        if number is not None:
+            want = self._of_class[chosen, number].round(9)
+            # 1: there is room for all of it; 0: but for a part of a clip; or else how much there is no room for.
+            room = want - self._items.classes[item, number]
+            keys.append(np.where(room >= 0, 1.0, np.minimum(room + 1, 0.0)))
+        # The last key counts first, and the first side is chosen among equals.
+        side = int(chosen[np.lexsort((chosen, *(-key.round(9) for key in keys)))[0]])
+        self._give(item, side, carried)
         return side
 
-
-def _rarest_first(
-    carried: Shaped[np.ndarray, "items classes"], sides: Int[np.ndarray, " items"]
-) -> Iterator[int | None]:
-    """The class with fewest items that have no side yet, again and again; at last None, for items without classes."""
-    while True:
-        left = carried[sides < 0].sum(axis=0)
-        there = np.flatnonzero(left)
-        if not len(there):
-            yield None
-            return
-        yield int(there[np.argmin(left[there])])
+    def _give(self, item: int, side: int, carried: Int[np.ndarray, " carried"]) -> None:
+        size, counts = self._items.sizes[item], self._items.classes[item, carried]
+        self._behind += self._shares * size
+        self._behind[side] -= size
+        self._behind_in_class[:, carried] += self._shares[:, None] * counts
+        self._behind_in_class[side, carried] -= counts
+        self._of_class[side, carried] -= counts
 
 
 def _allowed(
