@@ -28,6 +28,7 @@ class LibsndfileFrames:
     Attributes:
       sample_rate: samples per second.
       channels: how many there are.
+      frames: how many samples of each channel there are, as its head tells, which need not be so.
 
     Raises:
       soundfile.SoundFileError, OSError, RuntimeError: libsndfile cannot read it, or not even its first frame.
@@ -44,6 +45,7 @@ class LibsndfileFrames:
                 self._file = self._stack.enter_context(_forwards(self._mp3))
             self.sample_rate: int = self._file.samplerate
             self.channels: int = self._file.channels
+            self.frames: int = self._file.frames
             self._ahead = self._file.read(1, dtype="float32", always_2d=True)
             is_wav = self._file.format in ("WAV", "WAVEX")
             if is_wav and not len(self._ahead) and isinstance(source, Path) and source.stat().st_size > _HEAD_BYTES:

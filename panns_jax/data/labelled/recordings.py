@@ -1,6 +1,6 @@
 """Which clips come from the same recording, so that none is learnt from and tested on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,7 +15,8 @@ from panns_jax.execute import available_workers
 def recordings(labelled: LabelledSet) -> Int[np.ndarray, " clips"]:
     """Number of the recording that each clip comes from, counted in the order of the clips.
 
-    Parts of one file are of one recording, and files with the same content are, too.
+    Parts of one file are of one recording, and files with the same samples are, too, be they
+    of different lossless formats. Half a second of every file is read for that, and all of those that begin alike.
     """
     names = [_recording(clip) for clip in labelled.clips]
     same = _same_content(labelled.clips)
@@ -47,26 +48,24 @@ def _part(clip: LabelledClip) -> tuple[float, float | None]:
 def _same_content(clips: Sequence[LabelledClip]) -> dict[str, str]:
     """For recordings that have the content of an earlier one, that one."""
     kept = {clip.sound.recording: clip.sound for clip in reversed(clips) if isinstance(clip.sound, Kept)}
-    by_size: dict[int | None, list[Kept]] = {}
-    for sound in reversed(kept.values()):  # which is the order of the clips
-        by_size.setdefault(sound.size(), []).append(sound)
-    # Files of different sizes need not be read.
-    compared = [sound for alike in by_size.values() if len(alike) > 1 for sound in alike]
+    sounds = list(reversed(kept.values()))  # which is the order of the clips
+    with ThreadPoolExecutor(available_workers()) as threads:
+        alike: dict[Hashable, list[Kept]] = {}
+        for sound, likeness in zip(sounds, threads.map(lambda sound: sound.likeness(), sounds), strict=True):
+            alike.setdefault(likeness, []).append(sound)
+        # What is like no other need not be read as a whole.
+        compared = [sound for several in alike.values() if len(several) > 1 for sound in several]
+        contents = list(threads.map(_content, compared))
     first: dict[str, str] = {}
     same: dict[str, str] = {}
-    for sound, fingerprint in zip(compared, _fingerprints(compared), strict=True):
-        if fingerprint is not None:
-            same[sound.recording] = first.setdefault(fingerprint, sound.recording)
+    for sound, content in zip(compared, contents, strict=True):
+        if content is not None:
+            same[sound.recording] = first.setdefault(content, sound.recording)
     return same
 
 
-def _fingerprints(sounds: Sequence[Kept]) -> Iterable[str | None]:
-    with ThreadPoolExecutor(available_workers()) as threads:
-        return list(threads.map(_fingerprint, sounds))
-
-
-def _fingerprint(sound: Kept) -> str | None:
+def _content(sound: Kept) -> str | None:
     try:
-        return sound.fingerprint()
+        return sound.content()
     except InputError:  # whoever reads it is told
         return None

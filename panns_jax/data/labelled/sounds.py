@@ -2,16 +2,22 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import os
+from collections.abc import Hashable
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from panns_jax.audio import Reading, read_waveform
+from panns_jax.audio import Reading, read_waveform, waveform_blocks
 from panns_jax.errors import InputError
 from panns_jax.files import require_file, sha256
+from panns_jax.libsndfile import LibsndfileFrames
+
+# Of what is read of every file to find copies: few sounds of one length begin with the same.
+_HEAD_SECONDS = 0.5
 
 
 class Native(NamedTuple):
@@ -35,12 +41,20 @@ class Kept(Protocol):
         """From where to where in the recording it is, in seconds; (0, None) for all of it."""
         ...
 
-    def size(self) -> int | None:
-        """Number of bytes that the recording takes; None where that takes as long to find out as its fingerprint."""
+    def likeness(self) -> Hashable:
+        """What copies of the recording have in common, and most others have not; found out without reading it all."""
+        ...
+
+    def content(self) -> str:
+        """Hash of the recording's samples, mixed to one channel: the same for copies of it in any lossless format.
+
+        Raises:
+          InputError: it cannot be read.
+        """
         ...
 
     def fingerprint(self) -> str:
-        """Of the recording's content: the same for copies of it.
+        """Of the recording's bytes: the same for copies of its file.
 
         Raises:
           InputError: it cannot be read.
@@ -94,12 +108,42 @@ class FileSound:
                 raise InputError(f"{error} ({self.where})") from error
             raise
 
-    def size(self) -> int | None:
-        """Bytes of the file; None where there is none."""
+    def likeness(self) -> Hashable:
+        """Sample rate, length and the first samples, of formats that libsndfile reads; else the size of the file."""
+        import soundfile
+
         try:
-            return self.path.stat().st_size
-        except OSError:
-            return None
+            with LibsndfileFrames(self.path) as sound:
+                rate, length = sound.sample_rate, sound.frames
+        except (soundfile.SoundFileError, OSError, RuntimeError):
+            return _size(self.path)
+        try:
+            head = self._digest(rate, dataclasses.replace(self.reading, start=0.0, end=_HEAD_SECONDS))
+        except InputError:
+            return _size(self.path)
+        return rate, length, head
+
+    def content(self) -> str:
+        """SHA-256 of the whole file's samples at its own rate; of its bytes, where libsndfile does not read it.
+
+        Raises:
+          InputError: it cannot be read.
+        """
+        import soundfile
+
+        try:
+            with LibsndfileFrames(self.path) as sound:
+                rate = sound.sample_rate
+        except (soundfile.SoundFileError, OSError, RuntimeError):
+            return self.fingerprint()
+        return self._digest(rate, dataclasses.replace(self.reading, start=0.0, end=None))
+
+    def _digest(self, rate: int, reading: Reading) -> str:
+        digest = hashlib.sha256(f"{rate} ".encode())
+        with contextlib.closing(waveform_blocks(self.path, rate, reading)) as blocks:
+            for block in blocks:
+                digest.update(np.ascontiguousarray(block).tobytes())
+        return digest.hexdigest()
 
     def fingerprint(self) -> str:
         """SHA-256 of the file.
@@ -115,7 +159,6 @@ class FileSound:
         import soundfile
 
         from panns_jax.ffmpeg import decoding
-        from panns_jax.libsndfile import LibsndfileFrames
 
         try:
             with LibsndfileFrames(self.path) as sound:
@@ -123,4 +166,12 @@ class FileSound:
         except (soundfile.SoundFileError, OSError, RuntimeError):
             with contextlib.suppress(InputError, OSError), decoding(self.path) as sound:
                 return Native(sound.sample_rate, sound.channels)
+        return None
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
         return None

@@ -124,9 +124,17 @@ class RecordSound:
         """All of it."""
         return 0.0, None
 
-    def size(self) -> int | None:
-        """Unknown until it is read."""
-        return None
+    def likeness(self) -> None:
+        """Nothing: a record is read as a whole."""
+        return
+
+    def content(self) -> str:
+        """Its fingerprint: records of a data set are kept in one format.
+
+        Raises:
+          InputError: it cannot be read; the message begins with its name.
+        """
+        return self.fingerprint()
 
     def fingerprint(self) -> str:
         """SHA-256 of what is kept.

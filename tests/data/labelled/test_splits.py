@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
 from panns_jax.audio import Reading
 from panns_jax.data.labelled.clips import LabelledClip, LabelledSet
 from panns_jax.data.labelled.labels import label_set
+from panns_jax.data.labelled.recordings import recordings
 from panns_jax.data.labelled.sounds import FileSound
 from panns_jax.data.labelled.splits import balanced_order, few_shot, k_folds, split
+from panns_jax.data.labelled.stratification import Items, stratified
 from panns_jax.errors import InputError
 
 LETTERS = "abcdefgh"
@@ -195,6 +198,30 @@ def test_copies_of_a_file_are_on_one_side(with_copy):
             assert len({0, 1} & set(one.test.tolist())) != 1
 
 
+@pytest.mark.parametrize("copied", [{"file": "1.flac"}, {"file": "1.wav", "subtype": "FLOAT"}, {"file": "1.aiff"}])
+def test_the_same_samples_in_another_format_are_on_one_side(tmp_path, write_sounds, copied):
+    paths = write_sounds(*(f"{number}.wav" for number in range(6)))
+    samples, rate = soundfile.read(paths[0], dtype="float32")
+    paths[1] = tmp_path / copied["file"]
+    soundfile.write(paths[1], samples, rate, subtype=copied.get("subtype"))
+    clips = tuple(LabelledClip(FileSound(path), ("a",)) for path in paths)
+    labelled = LabelledSet("mine", label_set("mine", ["a"]), clips)
+    assert recordings(labelled).tolist() == [0, 0, 1, 2, 3, 4]
+    for seed in range(10):
+        sides = split(labelled, validation=0.3, test=0.3, seed=seed)
+        assert any({0, 1} <= set(rows.tolist()) for rows in (sides.train, sides.validation, sides.test))
+
+
+def test_sounds_that_only_begin_alike_are_no_copies(tmp_path):
+    samples = np.zeros((3, 16000))
+    samples[1, -1] = samples[2, 0] = 0.5
+    paths = [tmp_path / f"{number}.wav" for number in range(3)]
+    for path, sound in zip(paths, samples, strict=True):
+        soundfile.write(path, sound, 16000)
+    clips = tuple(LabelledClip(FileSound(path), ("a",)) for path in paths)
+    assert recordings(LabelledSet("mine", label_set("mine", ["a"]), clips)).tolist() == [0, 1, 2]
+
+
 def test_training_has_no_copy_of_what_the_makers_test_on(with_copy):
     sides = split(with_copy(splits=["test"] + ["train"] * 5), validation=0, test=0, seed=0)
     assert sides.test.tolist() == [0] and sides.left_out.tolist() == [1] and sides.train.tolist() == [2, 3, 4, 5]
@@ -224,3 +251,52 @@ def test_classes_take_turns_in_a_balanced_order():
     clips = balanced_order(targets, 0).batch(np.arange(200))
     assert targets[clips].sum(axis=0)[:2].tolist() == [100, 100]
     assert balanced_order(targets, 0).batch(np.arange(150, 200)).tolist() == clips[150:].tolist()
+
+
+# Of fewer clips, a side that would get nothing gets one of training's.
+@given(st.lists(st.sampled_from(LETTERS), min_size=30, max_size=80), shares, shares, seeds)
+def test_each_side_is_within_one_clip_of_its_share_of_each_class(names, validation, test, seed):
+    labelled = labelled_set([[name] for name in names])
+    sides = split(labelled, validation=validation, test=test, seed=seed)
+    targets = labelled.targets()
+    for rows, share in ((sides.train, 1 - validation - test), (sides.validation, validation), (sides.test, test)):
+        assert (abs(targets[rows].sum(axis=0) - share * targets.sum(axis=0)) <= 1 + 1e-6).all()
+
+
+def test_a_share_that_is_no_whole_number_of_clips_is_so_altogether():
+    labelled = labelled_set([[name] for name in "abcd"] * 30)
+    for seed in range(10):
+        test = split(labelled, validation=0, test=0.15, seed=seed).test
+        assert len(test) == 18 and set(labelled.targets()[test].sum(axis=0)[:4]) == {4, 5}
+
+
+@given(st.lists(st.sampled_from(LETTERS), min_size=8, max_size=80), st.integers(2, 6), seeds)
+def test_folds_differ_by_one_clip_of_each_class_at_most(names, k, seed):
+    labelled = labelled_set([[name] for name in names])
+    counts = np.array([labelled.targets()[one.test].sum(axis=0) for one in k_folds(labelled, k, seed=seed)])
+    assert (np.ptp(counts, axis=0) <= 1).all()
+
+
+@given(st.lists(st.tuples(st.sampled_from(LETTERS), st.integers(1, 5)), min_size=3, max_size=30), shares, seeds)
+def test_parts_of_recordings_are_within_the_longest_recording_of_a_share(told, test, seed):
+    names = [[name] for name, count in told for _ in range(count)]
+    files = [number for number, (_, count) in enumerate(told) for _ in range(count)]
+    labelled = labelled_set(names, files=files)
+    targets = labelled.targets()
+    rows = split(labelled, validation=0, test=test, seed=seed).test
+    longest = np.zeros(targets.shape[1])
+    for name, count in told:
+        longest[LETTERS.index(name)] = max(longest[LETTERS.index(name)], count)
+    assert (abs(targets[rows].sum(axis=0) - test * targets.sum(axis=0)) <= longest + 1e-6).all()
+
+
+def test_many_classes_to_a_clip_have_their_shares_within_a_few_clips():
+    rng = np.random.default_rng(0)
+    frequencies = 0.3 / np.arange(1, 101)
+    classes = (rng.random((2000, 100)) < frequencies).astype(np.int64)
+    items = Items(np.ones(2000, np.int64), classes)
+    for shares, learnt_from in (([0.8, 0.1, 0.1], 0), ([0.2] * 5, None)):
+        sides = stratified(items, shares, seed=0, learnt_from=learnt_from)
+        for side, share in enumerate(shares):
+            away = abs(classes[sides == side].sum(axis=0) - share * classes.sum(axis=0))
+            assert away.max() < 4 and away.mean() < 0.6
