@@ -34,10 +34,14 @@ class Tag(SoundFiles):
     and the others done.
     """
 
-    window: Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="(default: the whole)")] = None
+    window: Annotated[
+        float | Literal["trained"] | None,
+        tyro.conf.arg(metavar="SECONDS|trained", help_behavior_hint="(default: the whole)"),
+    ] = None
     """Length of the parts that long recordings are heard in, each by itself; the last one ends with the recording. The
     windows are followed by two summaries: max, the highest probability of each class in any window, and mean, the
-    average over the windows, in which each counts by its length."""
+    average over the windows, in which each counts by its length. trained: as long as the clips that the model was
+    fine-tuned on."""
     hop: Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="(default: the window)")] = None
     """From the beginning of a window to that of the next; shorter ones overlap."""
     only: Annotated[Only | None, tyro.conf.arg(metavar="windows|max|mean", help_behavior_hint="(default: all)")] = None
@@ -87,7 +91,7 @@ class Tag(SoundFiles):
         Raises:
           InputError: an option cannot be used, or no file could be read.
         """
-        windows = self._windows()
+        windows = self._windows()  # what is wrong with them is told before the model is loaded
         format = self._format()
         self._check(format)
         sources = self.sources
@@ -97,12 +101,14 @@ class Tag(SoundFiles):
             )
         ontology = None if self.ontology is None else Ontology.read(self.ontology)
         listener = self.load()
+        if self.window == "trained":
+            windows = self._windows_as_trained(listener.config)
         labels = listener.config.labels
         roll_up = ontology.roll_up(labels) if ontology is not None and self.roll_up else None
         layout = Layout(
             format=format,
             choice=self._choice(labels, ontology) if roll_up is None else self._choice(roll_up.labels),
-            windowed=windows is not None,
+            windowed=self.window is not None,
             only=self.only,
             wide=self.wide,
             merge=self.merge,
@@ -131,7 +137,18 @@ class Tag(SoundFiles):
     def _folder(self) -> Path | None:
         return Path(self.out) if self.out is not None and names_folder(self.out) else None
 
+    def _windows_as_trained(self, config: "ModelConfig") -> Windows:
+        if config.tuning is None:
+            raise InputError(
+                f"--window trained is for files that panns-jax finetune made: {config.name} does not tell the length of"
+                " the clips that it was trained on; give the window in seconds"
+            )
+        length = config.tuning.clip_seconds
+        return Windows(length, length if self.hop is None else self.hop)
+
     def _windows(self) -> Windows | None:
+        if self.window == "trained":
+            return None  # the model tells
         if self.window is not None:
             return Windows(self.window, self.window if self.hop is None else self.hop)
         for option, given, meaning in (

@@ -17,6 +17,7 @@ from panns_jax.labels import LabelSet, audioset, numbered
 from panns_jax.models.clips import Clips
 
 _LONGEST_NAME = 500
+_LONGEST_CLIP = 1e6  # seconds that a file may tell of
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -213,6 +214,33 @@ class Head(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """On what kind of clips a model was fine-tuned.
+
+    Attributes:
+      clip_seconds: their length: longer ones were cut to it, and in evaluation heard in windows; shorter ones padded.
+      multi_label: whether a clip might carry several classes, or none, rather than just one.
+    """
+
+    clip_seconds: float
+    multi_label: bool
+
+    @staticmethod
+    def from_json(data: object) -> "Tuning":
+        """The inverse of `dataclasses.asdict`.
+
+        Raises:
+          InputError: it is none of that.
+        """
+        match data:
+            case {"clip_seconds": int() | float() as seconds, "multi_label": bool() as several} if (
+                type(seconds) is not bool and 0 < seconds < _LONGEST_CLIP
+            ):
+                return Tuning(clip_seconds=float(seconds), multi_label=several)
+        raise InputError("is damaged: what it tells of its fine-tuning is incomplete, or parts are of the wrong kind")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Everything that tells one model from another. Frozen and hashable; rows of the registry are of this kind.
 
@@ -226,6 +254,7 @@ class ModelConfig:
       mixup: what mixup blends in training: features (the log-mel ones, and what a body makes of the waveform itself) or
         waveforms.
       published: False for rows of our own, which `list_models()` leaves out.
+      tuning: on what kind of clips it was fine-tuned; None where it was not, or that is not known.
 
     Raises:
       InputError: the body can not read what the front end makes.
@@ -239,6 +268,7 @@ class ModelConfig:
     spec_augment: Stripes | None = dataclasses.field(default_factory=Stripes)
     mixup: Literal["features", "waveform"] = "features"
     published: bool = True
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         self.body.check(self.frontend)
@@ -274,7 +304,7 @@ class ModelConfig:
             raise InputError(f"num_classes must be at least 1, got {num_classes}")
         if num_classes == self.num_classes:
             return self
-        return dataclasses.replace(self, labels=numbered(num_classes))
+        return dataclasses.replace(self, labels=numbered(num_classes), tuning=None)
 
     def to_json(self) -> dict[str, Any]:
         """What a file has to carry besides the weights: architecture, front-end settings and labels."""
@@ -284,6 +314,8 @@ class ModelConfig:
             head: Any = self.head
             below = {"base": base.to_json(), "freeze_base": getattr(self.body, "frozen", False)}
             below["new_layers"] = head.to_json()
+        if self.tuning is not None:
+            below["tuning"] = dataclasses.asdict(self.tuning)
         return {
             "architecture": self.name,
             "frontend": dataclasses.asdict(self.frontend),
@@ -306,6 +338,11 @@ class ModelConfig:
         from panns_jax.models.transfer import TransferHead, transfer
 
         match data:
+            case {"tuning": told, **rest}:
+                try:
+                    return dataclasses.replace(ModelConfig.from_json(rest, origin), tuning=Tuning.from_json(told))
+                except InputError as error:
+                    raise error if str(error).startswith(origin) else InputError(f"{origin}: {error}") from error
             case {"base": {"base": _}}:
                 pass  # a model below a new layer is none of that kind itself
             case {"base": dict() as base, "freeze_base": bool() as frozen, **rest}:

@@ -154,6 +154,7 @@ def _described(config: "ModelConfig") -> dict[str, Any]:
         "outputs": {name: list(shape) for name, shape in described.outputs.items()},
         "classes": len(config.labels),
         "label_set": config.labels.task,
+        "tuning": config.tuning and dataclasses.asdict(config.tuning),
         "parameters": described.parameters,
         "operations": described.operations,
         "scores": {"paper": paper and dataclasses.asdict(paper)},
@@ -240,6 +241,7 @@ def as_text(found: dict[str, Any]) -> str:
         *_line("framewise", found["framewise"] or "none"),
         *_line(f"of a {CLIP_SECONDS}-s clip", ", ".join(outputs)),
         *_line("classes", f"{found['classes']} ({found['label_set']})"),
+        *_tuned(found["tuning"]),
         *_line("parameters", f"{found['parameters']:,}"),
         *_line("operations", f"{found['operations'] / 1e9:.3f} · 10⁹ for {CLIP_SECONDS} s"),
         *_scores(found["scores"]),
@@ -289,6 +291,13 @@ def _trained(training: dict[str, Any] | None) -> list[str]:
     if training["decimation"] > 1:
         told += f"; every {training['decimation']}. sample of 32 kHz audio"
     return _line("trained on", told)
+
+
+def _tuned(tuning: dict[str, Any] | None) -> list[str]:
+    if tuning is None:
+        return []
+    classes = "any number of classes" if tuning["multi_label"] else "one class"
+    return _line("fine-tuned on", f"clips of {tuning['clip_seconds']:g} s with {classes} each")
 
 
 def _origin(source: dict[str, Any] | None) -> list[str]:

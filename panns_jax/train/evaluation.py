@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from panns_jax.data.labelled.options import DataOptions
+from panns_jax.data.labelled.options import DataOptions, require_clip_seconds
 from panns_jax.errors import InputError, require_extra
 from panns_jax.files import require_parent, written_aside
 from panns_jax.train.metrics import Scores, score
@@ -84,8 +83,9 @@ def _require_finite(predicted: np.ndarray, batch: dict[str, np.ndarray]) -> None
 class Evaluate(DataOptions):
     """Scores a checkpoint on the clips of an index file, or on labelled sounds of one's own.
 
-    Of clips that may carry several classes: average precision, ROC AUC and d', per class and mean; of clips that have
-    one each (--data without --multi-label): accuracy, balanced accuracy, mAP@3, and recall and precision per class.
+    Of clips that may carry several classes (--index; --data with --multi-label, or with a model that was fine-tuned on
+    such clips): average precision, ROC AUC and d', per class and mean; of clips that have one each: accuracy, balanced
+    accuracy, mAP@3, and recall and precision per class.
     """
 
     checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
@@ -97,8 +97,8 @@ class Evaluate(DataOptions):
     """In place of it, a folder with a folder for each class; a csv, tsv or Parquet table; or tfds:NAME. Its classes are
     found among the model's by name."""
     clip_seconds: Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")] = None
-    """Of --data: length of the windows that clips are heard in, of which the mean counts; by default the median of the
-    clips, at most 10."""
+    """Of --data: length of the windows that clips are heard in, of which the mean counts; by default that of the clips
+    that the model was fine-tuned on, or else the median of these, at most 10."""
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """Name of the model, where the checkpoint does not tell. Without a checkpoint, the released one of this model is
     downloaded the first time, and kept."""
@@ -131,8 +131,8 @@ class Evaluate(DataOptions):
             raise InputError(f"--batch-size must be at least 1, got {self.batch_size}")
         if (self.index is None) == (self.data is None):
             raise InputError("name what it is scored on: --index FILE, or --data for labelled sounds; one of them")
-        if self.clip_seconds is not None and not 0 < self.clip_seconds < math.inf:
-            raise InputError(f"--clip-seconds must be above 0, got {self.clip_seconds:g}")
+        if self.clip_seconds is not None:
+            require_clip_seconds(self.clip_seconds)
         if self.out is not None:
             require_parent(self.out)
             given = [path for path in (self.index, self.checkpoint, self.data) if path is not None]
@@ -164,12 +164,13 @@ class Evaluate(DataOptions):
     def _run_on_data(self, data: str) -> int:
         """Scores the checkpoint on labelled sounds; the exit code is 1 where some could not be heard."""
         from panns_jax.pretrained.load import load_model
-        from panns_jax.train.finetune.evaluation import evaluate_set
+        from panns_jax.train.finetune.evaluation import evaluate_set, takes_several
 
-        labelled = self.read(data)
         model = load_model(
             self.model, self.checkpoint, mirror=self.mirror, precision=self.precision, weights=self.weights
         )
+        several = self.multi_label or takes_several(model.config)
+        labelled = dataclasses.replace(self, multi_label=several).read(data)
         scores, failures = evaluate_set(model, labelled, clip_seconds=self.clip_seconds)
         self._tell(scores, model.config.labels)
         if failures:

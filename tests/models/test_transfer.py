@@ -1,5 +1,8 @@
 """A new last layer on top of a model that has weights."""
 
+import dataclasses
+import json
+import math
 from typing import Any
 
 import jax
@@ -14,7 +17,7 @@ from weights import arbitrary
 from panns_jax import InputError, LabelSet, create_model, create_transfer
 from panns_jax.models.clips import Clips
 from panns_jax.models.cnn import Cnn
-from panns_jax.models.config import Features, ModelConfig
+from panns_jax.models.config import Features, ModelConfig, Tuning
 from panns_jax.models.layers import freeze
 from panns_jax.models.model import Model
 from panns_jax.models.registry import model_config
@@ -164,6 +167,19 @@ def test_new_layers_survive_json_and_a_damaged_description_is_refused():
         broken = {**described, "new_layers": {**config.head.to_json(), **damage}}  # pyright: ignore
         with pytest.raises(InputError, match="file: is damaged: the description of its new layers"):
             ModelConfig.from_json(broken, "file")
+
+
+@pytest.mark.parametrize("config", [model_config("DemoCnn"), transfer(model_config("DemoCnn"), CLASSES)])
+def test_what_a_model_was_tuned_on_survives_json_and_damage_is_refused(config: ModelConfig):
+    tuned = dataclasses.replace(config, tuning=Tuning(clip_seconds=2.5, multi_label=True))
+    described = json.loads(json.dumps(tuned.to_json()))
+    assert ModelConfig.from_json(described, "file") == tuned
+    assert "tuning" not in config.to_json()
+    for damage in ({"clip_seconds": 0}, {"clip_seconds": True}, {"clip_seconds": math.inf}, {"multi_label": 1}):
+        broken = {**described, "tuning": {**described["tuning"], **damage}}
+        with pytest.raises(InputError, match=r"^file: is damaged: what it tells of its fine-tuning"):
+            ModelConfig.from_json(broken, "file")
+    assert tuned.with_classes(7).tuning is None
 
 
 def test_frozen_blocks_stay_in_evaluation_mode_with_the_dropout_behind_them():

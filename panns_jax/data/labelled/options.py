@@ -6,8 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from panns_jax.errors import InputError
+
 if TYPE_CHECKING:
     from panns_jax.data.labelled.clips import LabelledSet
+
+_LONGEST = 3600  # seconds that a model hears at once; already these take tens of gigabytes
+
+
+def require_clip_seconds(seconds: float) -> None:
+    """Checks the length that clips are cut or padded to.
+
+    Raises:
+      InputError: it is none that a model can hear.
+    """
+    if not 0 < seconds <= _LONGEST:
+        raise InputError(f"--clip-seconds must be above 0 and at most {_LONGEST}, got {seconds:g}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from flax import nnx
 
 from panns_jax.errors import InputError
 from panns_jax.labels import LabelSet
-from panns_jax.models.config import ModelConfig, Precision
+from panns_jax.models.config import ModelConfig, Precision, Tuning
 from panns_jax.models.model import Model
 from panns_jax.models.registry import model_config
 from panns_jax.models.transfer import Pretrained, create_transfer
@@ -83,7 +83,7 @@ def with_new_layers(base: Model, labels: LabelSet, *, strategy: Strategy, multi_
         raise InputError(
             f"--strategy freeze_L3 puts layers on the embedding, and {base.config.name} makes none: take freeze_L1"
         )
-    config = dataclasses.replace(base.config, labels=labels)
+    config = dataclasses.replace(base.config, labels=labels, tuning=None)
     model = nnx.eval_shape(lambda: Model(config, rngs=nnx.Rngs(0)))
     head = config.head.build(config.body.out_channels, config.num_classes, rngs=rngs)
     for name, layer in vars(nnx.clone(base)).items():
@@ -94,7 +94,7 @@ def with_new_layers(base: Model, labels: LabelSet, *, strategy: Strategy, multi_
     return model
 
 
-def write_tuned(path: Path, model: Model, state: TuneState, provenance: Provenance) -> None:
+def write_tuned(path: Path, model: Model, state: TuneState, provenance: Provenance, tuning: Tuning) -> None:
     """Writes the model with what it has learnt.
 
     Args:
@@ -102,6 +102,7 @@ def write_tuned(path: Path, model: Model, state: TuneState, provenance: Provenan
       model: that training began with.
       state: that it ended with, of some of its arrays.
       provenance: where the weights that it began with come from.
+      tuning: on what kind of clips it has learnt.
 
     Raises:
       InputError: the file cannot be written.
@@ -111,7 +112,7 @@ def write_tuned(path: Path, model: Model, state: TuneState, provenance: Provenan
         arrays.update(learnt)
     named: Mapping[str, np.ndarray] = {".".join(key): np.asarray(x, np.float32) for key, x in arrays.items()}
     jax.block_until_ready(list(arrays.values()))
-    write_native(path, model.config, named, provenance)
+    write_native(path, dataclasses.replace(model.config, tuning=tuning), named, provenance)
 
 
 def provenance_of_base(model: ModelConfig, checkpoint: Path | None, *, strategy: Strategy) -> Provenance:

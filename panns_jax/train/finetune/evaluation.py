@@ -16,13 +16,22 @@ from panns_jax.data.labelled.decoded import Decoded, ahead
 from panns_jax.errors import InputError
 from panns_jax.infer.listener import Listener
 from panns_jax.labels import LabelSet
+from panns_jax.models.config import ModelConfig
 from panns_jax.models.model import Model
+from panns_jax.models.transfer import TransferHead
 from panns_jax.progress import progress_bar
 from panns_jax.train.finetune.features import mean_of_windows
 from panns_jax.train.finetune.scores import AnyScores, SingleLabelScores, class_figures, figures, scored, to_json
 
 LONGEST = 10.0
 """Seconds of a clip beyond which it is heard in windows, where nothing else is said."""
+
+
+def takes_several(config: ModelConfig) -> bool:
+    """Whether a model was made for clips that may carry several of its classes, or none, as far as it tells."""
+    if config.tuning is not None:
+        return config.tuning.multi_label
+    return isinstance(config.head, TransferHead) and config.head.multi_label
 
 
 def evaluate_set(
@@ -33,7 +42,8 @@ def evaluate_set(
     Args:
       model: in evaluation mode.
       labelled: its classes are found among the model's by their names.
-      clip_seconds: length of the windows; by default the median of the clips, at most 10 s.
+      clip_seconds: length of the windows; by default that of the clips that the model was fine-tuned on, or else the
+        median of these, at most 10 s.
 
     Returns:
       The scores, of the model's classes, and why clips were left out.
@@ -48,7 +58,8 @@ def evaluate_set(
     rows = [int(row) for row in card.usable]
     if not rows:
         raise InputError("\n  ".join(["no clip can be read:", *failures]))
-    seconds = clip_seconds or min(LONGEST, float(np.median(card.seconds)))
+    learnt = model.config.tuning.clip_seconds if model.config.tuning else None
+    seconds = clip_seconds or learnt or min(LONGEST, float(np.median(card.seconds)))
     samples = max(round(seconds * model.config.sample_rate), model.config.min_samples)
     clipwise, unheard = _heard(model, decoded, rows, samples, float(card.seconds.sum()))
     failures += unheard.values()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from panns_jax.data.labelled.options import DataOptions
+from panns_jax.data.labelled.options import DataOptions, require_clip_seconds
 from panns_jax.errors import InputError
 
 Strategy = Literal["scratch", "fine_tune", "freeze_L1", "freeze_L3"]
@@ -180,9 +180,10 @@ class Finetune(DataOptions):
                 raise InputError(f"{_option(name)} must be at least {lowest} and below 2^31, got {value}")
         if self.folds == 1:
             raise InputError("--folds must be at least 2, or 0 for no cross-validation, got 1")
-        for name, value in (("learning_rate", self.step_size), ("clip_seconds", self.clip_seconds)):
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"{_option(name)} must be above 0, got {value:g}")
+        if not 0 < self.step_size < math.inf:
+            raise InputError(f"--learning-rate must be above 0, got {self.step_size:g}")
+        if self.clip_seconds is not None:
+            require_clip_seconds(self.clip_seconds)
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"--weight-decay must be at least 0, got {self.weight_decay:g}")
         if not 0 < self.lr_decay_by_depth <= 1:

@@ -107,7 +107,7 @@ def _lines(result: "Result", images: dict[str, str]) -> Iterator[str]:
     yield from _scores_section(result)
     matrix = _confusion(result)
     if matrix is not None:
-        yield "### Which classes are taken for which"
+        yield f"### Which classes are taken for which{', all folds together' if result.folds else ''}"
         yield ""
         if "confusion" in images:
             yield f"![Confusion matrix]({images['confusion']})"
@@ -127,7 +127,7 @@ def _lines(result: "Result", images: dict[str, str]) -> Iterator[str]:
         yield from _epoch_table(final)
     yield "## Options"
     yield ""
-    given = {**options.deciding(), "length of clips": f"{material.samples / material.decoded.sample_rate:g} s"}
+    given = {**options.deciding(), "length of clips": f"{material.seconds:g} s"}
     yield from _table(["option", "value"], [[name, str(value)] for name, value in given.items() if value is not None])
     yield ""
     yield "## Data"
@@ -158,7 +158,8 @@ def _scores_section(result: "Result") -> Iterator[str]:
         head, *rows = _fold_rows(result)
         yield from _table(head, rows)
         yield ""
-        yield "The file is trained on all clips, for as many epochs as were best on average."
+        learnt = f"{result.options.shots} clips of each class" if result.options.shots else "all clips"
+        yield f"The file is trained on {learnt}, for as many epochs as were best on average."
     else:
         assert result.final.scores is not None
         means = figures(result.final.scores)

@@ -16,6 +16,7 @@ from panns_jax.data.labelled.splits import Split, few_shot, k_folds, split
 from panns_jax.errors import InputError
 from panns_jax.files import cache_folder
 from panns_jax.interruption import first_interruption_noted
+from panns_jax.models.config import Tuning
 from panns_jax.models.model import Model
 from panns_jax.train.finetune.beginning import base_model, provenance_of_base, with_new_layers, write_tuned
 from panns_jax.train.finetune.bench import Bench
@@ -52,6 +53,11 @@ class Material:
     samples: int
     features: Features | None
     failures: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Length of what is learnt from, in seconds."""
+        return self.samples / self.decoded.sample_rate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,7 +127,8 @@ def finetune(options: "Finetune") -> int:
         told = f"{begun_with.file}, {options.strategy} on {labels.task}"
         provenance = dataclasses.replace(begun_with, file=told)
         write_report(result)
-        write_tuned(options.out, model, result.final.tuned.state, provenance)
+        tuning = Tuning(clip_seconds=material.seconds, multi_label=labelled.multi_label)
+        write_tuned(options.out, model, result.final.tuned.state, provenance, tuning)
     bench.remove()
     print(summary(result))
     print(f"{options.out}: {model.config.name}, {len(labels)} classes; the report is {options.report_file}")

@@ -56,6 +56,7 @@ def test_the_result_is_a_file_that_other_commands_take_with_its_own_classes(
     assert run("tag", "--checkpoint", out, sound_folder / "noise" / "0.wav", "--format", "json") == 0
     (tagged,) = json.loads(capsys.readouterr().out)
     assert {tag["label"] for tag in tagged["tags"]} == {"noise", "rising", "steady"}
+    assert sum(tag["probability"] for tag in tagged["tags"]) == pytest.approx(1, abs=1e-5)
     assert run("evaluate", "--data", sound_folder, "--checkpoint", out, "--format", "json") == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["clips"] == 30 and np.sum(scores["confusion"]) == 30 and scores["labels"][0] == "noise"
@@ -107,7 +108,7 @@ def test_clips_that_cannot_be_read_are_named_and_left_out(
 
 
 def test_clips_of_several_classes_are_scored_by_map(
-    tuning: Run, sound_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tuning: Run, run: Run, sound_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     rows = [f"{path},{path.parent.name};{'x' if n % 2 else 'y'}" for n, path in enumerate(sound_folder.rglob("*.wav"))]
     table = tmp_path / "table.csv"
@@ -117,6 +118,36 @@ def test_clips_of_several_classes_are_scored_by_map(
     model = load_model(checkpoint=tmp_path / "own.safetensors")
     clipwise = np.asarray(model(np.zeros((1, 16000), np.float32)).clipwise)
     assert clipwise.shape == (1, 5) and abs(clipwise.sum() - 1) > 1e-3  # no softmax
+    # The file tells that its classes do not exclude each other.
+    assert run("evaluate", "--data", table, "--checkpoint", tmp_path / "own.safetensors", "--format", "json") == 0
+    assert {"mAP", "mAUC"} <= json.loads(capsys.readouterr().out).keys()
+
+
+def test_the_file_tells_how_long_clips_are_heard(
+    tuning: Run, run: Run, sound_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert tuning("--clip-seconds", 0.32) == 0
+    out, sound = tmp_path / "own.safetensors", sound_folder / "noise" / "9.wav"  # of 0.58 s
+    capsys.readouterr()
+    assert run("info", out) == 0
+    assert "clips of 0.32 s with one class each" in capsys.readouterr().out
+    assert run("tag", sound, "--checkpoint", out, "--window", "trained", "--only", "windows", "--format", "json") == 0
+    (first, second) = json.loads(capsys.readouterr().out)
+    assert (first["start"], first["end"]) == (0, 0.32) and second["start"] == 0.32
+
+    def scores(*arguments: object) -> str:
+        assert run("evaluate", "--data", sound_folder, "--checkpoint", out, "--format", "json", *arguments) == 0
+        return capsys.readouterr().out
+
+    assert scores() == scores("--clip-seconds", 0.32)
+
+
+def test_a_file_that_tells_no_length_of_clips_gives_no_windows(
+    run: Run, sound_folder: Path, demo_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+):
+    sound = sound_folder / "noise" / "9.wav"
+    assert run("tag", sound, "--checkpoint", demo_checkpoint, "--window", "trained") == 2
+    assert "--window trained is for files that panns-jax finetune made" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -132,6 +163,7 @@ def test_clips_of_several_classes_are_scored_by_map(
         (["--folds", "1"], "--folds must be at least 2"),
         (["--lr-decay-by-depth", "2"], "--lr-decay-by-depth must be above 0 and at most 1"),
         (["--report", "report.pdf"], "must be named *.md or *.html"),
+        (["--clip-seconds", "1e9"], "--clip-seconds must be above 0 and at most 3600"),
         (["--learning-rate", "0"], "--learning-rate must be above 0"),
         (["--data", "nowhere"], "there is no such folder"),
     ],

@@ -18,7 +18,7 @@ from panns_jax.data.labelled.clips import LabelledSet
 from panns_jax.data.labelled.decoded import Decoded
 from panns_jax.interruption import Stopped
 from panns_jax.models.cnn import Cnn
-from panns_jax.models.config import ModelConfig
+from panns_jax.models.config import ModelConfig, Tuning
 from panns_jax.models.heads import ClipHead
 from panns_jax.models.model import Model
 from panns_jax.models.registry import REGISTRY
@@ -35,6 +35,7 @@ from panns_jax.train.finetune.step import TuneState, arrays_of
 
 Sounds = Callable[..., LabelledSet]
 KINDS = ("rising", "falling", "steady")
+TUNING = Tuning(clip_seconds=0.5, multi_label=False)
 NOTHING = Validation(np.zeros(0, np.int64), np.zeros((0, 3), bool), False, 0)
 # Large enough to tell the kinds apart once it has learnt to, small enough to learn it in seconds.
 LEARNER = ModelConfig(
@@ -93,10 +94,10 @@ def test_every_family_learns_but_for_its_frozen_blocks_and_is_read_again(
             np.testing.assert_array_equal(learnt.get(path, before), before)
     new = state.params["new layers"]
     assert any((np.asarray(x) != arrays_of(model, nnx.Param)[path]).any() for path, x in new.items())
-    write_tuned(tmp_path / "tuned.safetensors", model, state, Provenance("test", "", "none"))
+    write_tuned(tmp_path / "tuned.safetensors", model, state, Provenance("test", "", "none"), TUNING)
     monkeypatch.setitem(REGISTRY, name, SMALL[name])
     read = load_model(checkpoint=tmp_path / "tuned.safetensors")
-    assert list(read.config.labels) == list(KINDS)
+    assert list(read.config.labels) == list(KINDS) and read.config.tuning == TUNING
     waveform = Decoded(labelled, 8000).waveform(0)[None]
     np.testing.assert_allclose(read(waveform).clipwise, learner.predict(state, np.arange(1)), atol=1e-5)
 
@@ -175,7 +176,7 @@ def pretrained(sounds: Sounds, tmp_path_factory: pytest.TempPathFactory) -> Mode
     labelled = sounds(("rising", "falling", "steady", "noise", "beats", "hiss"), 24)
     model, tuned, _ = trained(labelled, None, "scratch", folder, epochs=16)
     assert accuracy(model, tuned, sounds(labelled.labels.names, 10, seed=7), folder) > 0.8
-    write_tuned(folder / "body.safetensors", model, tuned.state, Provenance("test", "", "none"))
+    write_tuned(folder / "body.safetensors", model, tuned.state, Provenance("test", "", "none"), TUNING)
     arrays = {**arrays_of(model, nnx.Param), **arrays_of(model, nnx.BatchStat)}
     for part in (*tuned.state.params.values(), tuned.state.statistics):
         arrays |= part
