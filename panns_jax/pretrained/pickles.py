@@ -3,7 +3,8 @@
 Python's own `pickle.Unpickler` imports and calls whatever a file names. Refusing names in `find_class` stops that, but
 not the rest: a few bytes can declare gigabytes, index the memo at 2**32 (the C reader then allocates it), grow objects
 by hash collision or by nesting until the interpreter's stack overflows, and failures surface as a dozen different
-exceptions. So this is a small machine of its own for the opcodes that pickle protocols 2 to 5 write, with these bounds:
+exceptions. So this is a small machine of its own for the opcodes that pickle protocols 2 to 5 write, and where it is
+asked to those of 0 and 1 (`pickles_of_lines`), with these bounds:
 
 - A declared length is compared with the bytes that are there before anything is allocated.
 - Every object is charged to a `Budget`, which bounds the memory, and the steps are counted, which bounds the time.
@@ -22,6 +23,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from panns_jax.pretrained.pickles_of_lines import LINES
 from panns_jax.pretrained.vocabulary import (
     DICT_ENTRY,
     LIST_ENTRY,
@@ -51,6 +53,7 @@ def read_pickle(
     budget: Budget,
     *,
     persistent: Callable[[object], object] | None = None,
+    lines: bool = False,
 ) -> tuple[object, int]:
     """Reads one pickle.
 
@@ -60,6 +63,7 @@ def read_pickle(
       known: the names that the pickle may use, by "module.name".
       budget: the memory that it may ask for.
       persistent: maps what the pickle says of an object outside it to that object.
+      lines: whether protocols 0 and 1 are read too.
 
     Returns:
       The value, made of None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset and what the builders
@@ -68,7 +72,7 @@ def read_pickle(
     Raises:
       Malformed: see the module's description.
     """
-    machine = _Machine(data, start, known, budget, persistent)
+    machine = _Machine(data, start, known, budget, persistent, {**LINES, **STEPS} if lines else STEPS)
     return machine.run(), machine.position
 
 
@@ -80,6 +84,7 @@ class _Machine:
         known: Mapping[str, Known],
         budget: Budget,
         persistent: Callable[[object], object] | None,
+        steps: "Mapping[int, Callable[[_Machine], object]]",
     ):
         self.data = data
         self.position = start
@@ -87,6 +92,7 @@ class _Machine:
         self.charge = budget.charge
         self.budget = budget
         self.persistent = persistent
+        self.steps = steps
         self.stack: list[object] = []
         self.marked: list[list[object]] = []
         self.memo: dict[int, object] = {}
@@ -97,13 +103,18 @@ class _Machine:
             self.charge(STEP)
             if code == _STOP:
                 return self.pop()
-            step = STEPS.get(code)
+            step = self.steps.get(code)
             if step is None:
                 name = next((opcode.name for opcode in pickletools.opcodes if opcode.code == chr(code)), None)
                 what = f"uses the pickle opcode {name}" if name else f"is damaged: there is no opcode 0x{code:02x}"
-                raise Malformed(f"{what} (byte {self.position - 1}); pickles of protocol 2 to 5 are read")
+                raise Malformed(f"{what} (byte {self.position - 1}); pickles of protocol {self.oldest} to 5 are read")
             step(self)
         raise Malformed(f"has a pickle of more than {_MOST_STEPS} steps, which no checkpoint needs")
+
+    @property
+    def oldest(self) -> int:
+        """Protocol that is read."""
+        return 2 if self.steps is STEPS else 0
 
     # Bytes
 
@@ -174,8 +185,8 @@ class _Machine:
 
     def check_header(self) -> None:
         version = self.number(1)
-        if not 2 <= version <= 5:
-            raise Malformed(f"is a pickle of protocol {version}; 2 to 5 are read")
+        if not self.oldest <= version <= 5:
+            raise Malformed(f"is a pickle of protocol {version}; {self.oldest} to 5 are read")
 
     def check_frame(self) -> None:
         size = self.number(8)

@@ -1,5 +1,6 @@
 """Pickles of plain data, such as published statistics: containers, numbers, texts and NumPy arrays."""
 
+import pickle
 from pathlib import Path
 
 from panns_jax.errors import InputError
@@ -10,6 +11,8 @@ from panns_jax.pretrained.pickles import read_pickle
 from panns_jax.pretrained.vocabulary import Budget, Malformed
 
 _FREE_MEMORY = 2 << 20
+_EACH_BYTE = {False: 4, True: 16}
+"""Memory that each byte of a file may ask for; more in protocols 0 and 1, which have no header."""
 
 
 def read_plain_pickle(path: Path, kind: str) -> object:
@@ -25,6 +28,7 @@ def read_plain_pickle(path: Path, kind: str) -> object:
     require_file(path, kind)
     data = memoryview(path.read_bytes())
     try:
-        return read_pickle(data, 0, {**PLAIN, **NUMPY}, Budget(_FREE_MEMORY + 4 * len(data)))[0]
+        budget = Budget(_FREE_MEMORY + _EACH_BYTE[bytes(data[:1]) != pickle.PROTO] * len(data))
+        return read_pickle(data, 0, {**PLAIN, **NUMPY}, budget, lines=True)[0]
     except Malformed as error:
         raise InputError(f"{path}: {error}") from error

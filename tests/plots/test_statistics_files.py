@@ -109,7 +109,7 @@ def test_old_files_without_iterations_or_the_balanced_set_are_read(tmp_path: Pat
     assert series.bal is None and series.test.iterations.tolist() == [0, 2000, 4000, 6000]
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", range(6))
 def test_files_of_each_protocol_and_of_numpy_1_are_read(protocol: int, tmp_path: Path):
     content = {"bal": entries(), "test": entries()}
     path = written(tmp_path / "p", content, protocol=protocol)
