@@ -1,6 +1,7 @@
 """The options of `panns-jax finetune`."""
 
 import dataclasses
+import functools
 import inspect
 import math
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ _EPOCHS = {"scratch": 50, "fine_tune": 30, "freeze_L1": 100, "freeze_L3": 100}
 _LEARNING_RATE = {"scratch": 1e-3, "fine_tune": 1e-4, "freeze_L1": 1e-3, "freeze_L3": 1e-3}
 SUFFIX = ".safetensors"
 REPORTS = (".md", ".html")
+NO_DATA = "(none)"
+"""Stands for data that a dry run was not given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,9 @@ class Finetune(DataOptions):
     """Where embeddings are kept; by default a folder in PANNS_JAX_CACHE, else in the platform's folder for caches."""
     restart: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Throw away what an interrupted run has done, and begin anew."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take one step on generated sounds instead of training, from fresh weights where no --checkpoint is named, and
+    tell parameters, time and loss. It needs neither --data nor --out, downloads nothing, and writes nothing."""
 
     @classmethod
     def parse(cls, arguments: Sequence[str], *, prog: str) -> "Finetune":
@@ -107,15 +113,24 @@ class Finetune(DataOptions):
         name, arguments = take_config(list(arguments))
         about = f"{inspect.getdoc(cls)}\n\n--config NAME takes the defaults from a preset of panns-jax configs."
         options = cls if name is None else load_transfer(name)
+        if {"--dry-run", "--dry_run"} & set(arguments):  # which needs neither of what has no default
+            options = functools.partial(options, data=NO_DATA, out=Path(f"dry-run{SUFFIX}"))
         return tyro.cli(options, args=arguments, prog=prog, description=about)
 
     def run(self) -> int:
         """Trains, writes model and report; the exit code is 0, or 1 where some clips could not be read.
 
+        A dry run tells what a step takes instead.
+
         Raises:
           InputError: an option cannot be used, the data or the model cannot be read, or training has diverged.
         """
         self.check()
+        if self.dry_run:
+            from panns_jax.train.finetune.dry_run import dry_run
+
+            dry_run(self)
+            return 0
         from panns_jax.train.finetune.task import finetune
 
         return finetune(self)
@@ -217,7 +232,7 @@ class Finetune(DataOptions):
 
     def deciding(self) -> dict[str, Any]:
         """The options on which the result depends, by their names as they are typed."""
-        free = {"out", "report", "cache", "restart", "mirror", "prepare"}
+        free = {"out", "report", "cache", "restart", "dry_run", "mirror", "prepare"}
         told = {_option(f.name): getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in free}
         told |= {"--augment": sorted(self.augmentation), "--epochs": self.most_epochs}
         told |= {"--learning-rate": self.step_size}

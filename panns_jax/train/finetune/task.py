@@ -115,7 +115,7 @@ def finetune(options: "Finetune") -> int:
     model = with_new_layers(
         base, labels, strategy=options.strategy, multi_label=labelled.multi_label, seed=options.seed
     )
-    recipe = _recipe(options, model, labelled.multi_label)
+    recipe = recipe_of(options, model, labelled.multi_label)
     material = _material(options, base, labelled)
     bench = Bench(options.out.with_name(f"{options.out.name}.part"))
     with bench.opened(_told(options, base, material), restart=options.restart) as begun:
@@ -135,7 +135,8 @@ def finetune(options: "Finetune") -> int:
     return _report_failures(material)
 
 
-def _recipe(options: "Finetune", model: Model, multi_label: bool) -> Recipe:
+def recipe_of(options: "Finetune", model: Model, multi_label: bool) -> Recipe:
+    """How the options have the model learn."""
     parts = parts_of(model.config)
     frozen = len(parts) - 1 if options.freezes else frozen_parts(parts, options.freeze_depth, model.config.name)
     return Recipe(
