@@ -17,11 +17,10 @@ from panns_jax.errors import InputError
 from panns_jax.labels import LabelSet, numbered
 from panns_jax.models.model import Model
 from panns_jax.train.finetune.beginning import base_model, with_new_layers
-from panns_jax.train.finetune.evaluation import LONGEST
 from panns_jax.train.finetune.features import Body, Features
 from panns_jax.train.finetune.learner import Learner, ProbeLearner, Recipe, WholeLearner
 from panns_jax.train.finetune.options import NO_DATA
-from panns_jax.train.finetune.task import recipe_of
+from panns_jax.train.finetune.task import length_of_clips, looked_at, recipe_of
 from panns_jax.train.training import memory_told
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def dry_run(options: "Finetune") -> None:
       InputError: an option is out of its range, data or a checkpoint that are named cannot be read, or the memory does
         not suffice.
     """
-    labels, multi_label = numbered(_CLASSES), options.multi_label
+    labels, multi_label, given = numbered(_CLASSES), options.multi_label, None
     if options.data != NO_DATA:
         given = options.read(options.data)
         labels, multi_label = given.labels, given.multi_label
@@ -90,7 +89,8 @@ def dry_run(options: "Finetune") -> None:
     )
     model = with_new_layers(base, labels, strategy=options.strategy, multi_label=multi_label, seed=options.seed)
     recipe = recipe_of(options, model, multi_label)
-    seconds = options.clip_seconds or LONGEST
+    card = None if given is None else looked_at(options, Decoded(given, model.config.sample_rate))
+    seconds = length_of_clips(options, card)
     for line in _about(options, model, recipe, labels, seconds):
         print(line, flush=True)
     with memory_told():

@@ -155,11 +155,8 @@ def recipe_of(options: "Finetune", model: Model, multi_label: bool) -> Recipe:
 def _material(options: "Finetune", base: Model, labelled: LabelledSet) -> Material:
     rate = base.config.sample_rate
     decoded = Decoded(labelled, rate)
-    card = data_card(labelled, sample_rate=rate, decoded=decoded)
-    print(card.text(), flush=True)
-    if not len(card.usable):
-        raise InputError("\n  ".join([f"{options.data}: no clip can be read:", *card.unreadable.values()]))
-    seconds = options.clip_seconds or min(LONGEST, float(np.median(card.seconds)))
+    card = looked_at(options, decoded)
+    seconds = length_of_clips(options, card)
     samples = max(round(seconds * rate), base.config.min_samples)
     failures = [*card.unreadable.values()]
     rows, features = [int(row) for row in card.usable], None
@@ -176,6 +173,25 @@ def _material(options: "Finetune", base: Model, labelled: LabelledSet) -> Materi
         labelled = labelled.take(np.array(rows))
         decoded = _Some(decoded, rows, labelled)
     return Material(card, labelled, decoded, samples, features, tuple(failures))
+
+
+def looked_at(options: "Finetune", decoded: Decoded) -> DataCard:
+    """The card of what is learnt from, printed.
+
+    Raises:
+      InputError: no clip can be read.
+    """
+    card = data_card(decoded.labelled, sample_rate=decoded.sample_rate, decoded=decoded)
+    print(card.text(), flush=True)
+    if not len(card.usable):
+        raise InputError("\n  ".join([f"{options.data}: no clip can be read:", *card.unreadable.values()]))
+    return card
+
+
+def length_of_clips(options: "Finetune", card: DataCard | None) -> float:
+    """Seconds that clips are cut or padded to: what the options say, else the median of those there are."""
+    median = LONGEST if card is None else float(np.median(card.seconds))
+    return options.clip_seconds or min(LONGEST, median)
 
 
 class _Some(Decoded):

@@ -65,8 +65,11 @@ def test_each_strategy_takes_a_step_without_data(dry: Dry, strategy: str):
 
 @pytest.mark.slow
 def test_data_and_a_checkpoint_that_are_named_are_looked_at(dry: Dry, sound_folder: Path, demo_checkpoint: Path):
-    given = ("--strategy", "freeze_L1", "--checkpoint", demo_checkpoint, "--clip-seconds", 0.5, "--batch-size", 2)
+    given = ("--strategy", "freeze_L1", "--checkpoint", demo_checkpoint, "--batch-size", 2)
     code, out, _ = dry(*given, "--data", sound_folder)
+    median = re.search(r"median (\d\.\d+) s", out)
+    assert median and float(median[1]) < 10
+    assert re.search(rf"of {float(median[1]):g}\d* s at 32000 Hz", out)
     assert code == 0 and f"from {demo_checkpoint}, 3 classes" in out and f"data: {sound_folder} can be read" in out
     assert list(Path.cwd().iterdir()) == []
     code, out, err = dry(*given, "--data", sound_folder / "nowhere")
