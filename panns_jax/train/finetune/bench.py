@@ -37,7 +37,7 @@ class Bench:
           restart: whether to throw away what is there.
 
         Yields:
-          Whether something is there to go on with.
+          Whether something is there to go on with; where nothing is in the end, the folder is removed.
 
         Raises:
           InputError: there is an interrupted run that was started with something else, another process is at work in
@@ -48,16 +48,22 @@ class Bench:
         with alone(self.folder / ".lock", busy):
             plan = self.folder / _PLAN
             if restart:
-                for path in self.folder.glob("*.safetensors"):
+                for path in self._all_kept():
                     path.unlink()
-                plan.unlink(missing_ok=True)
-            begun = plan.exists()
+            begun = bool(self._all_kept())
             if begun:
                 self._require_same(told)
             else:
                 with written_aside(plan) as aside:
                     aside.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-            yield begun
+            try:
+                yield begun
+            finally:
+                if not self._all_kept():  # nothing to go on with, so that other options may be given the next time
+                    self.remove()
+
+    def _all_kept(self) -> list[Path]:
+        return [*self.folder.glob("*.safetensors")]
 
     def _require_same(self, told: Mapping[str, Any]) -> None:
         try:

@@ -128,7 +128,9 @@ def _lines(result: "Result", images: dict[str, str]) -> Iterator[str]:
     yield "## Options"
     yield ""
     given = {**options.deciding(), "length of clips": f"{material.seconds:g} s"}
-    yield from _table(["option", "value"], [[name, str(value)] for name, value in given.items() if value is not None])
+    yield from _table(
+        ["option", "value"], [[name, _typed(value)] for name, value in given.items() if value is not None]
+    )
     yield ""
     yield "## Data"
     yield ""
@@ -146,6 +148,13 @@ def _lines(result: "Result", images: dict[str, str]) -> Iterator[str]:
         yield "Left out:"
         yield ""
         yield from (f"- {failure}" for failure in material.failures)
+
+
+def _typed(value: object) -> str:
+    """The value of an option as it is typed."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
 
 def _scores_section(result: "Result") -> Iterator[str]:
@@ -189,8 +198,8 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return "-"
-    deviation = statistics.stdev(known) if len(known) > 1 else 0.0
-    return f"{statistics.fmean(known):.3f} ± {deviation:.3f}"
+    deviation = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
+    return f"{statistics.fmean(known):.3f}{deviation}"
 
 
 def _class_table(tested: Sequence["Outcome"], labels: LabelSet) -> Iterator[str]:
