@@ -1,5 +1,6 @@
 """Labelled sounds in tables: a row for each, with its path and its class or classes."""
 
+import ast
 import dataclasses
 import math
 import os
@@ -14,7 +15,7 @@ from panns_jax.data.labelled.folder import SPLITS
 from panns_jax.data.labelled.labels import label_set, require_text
 from panns_jax.data.labelled.sounds import FileSound
 from panns_jax.errors import InputError
-from panns_jax.tables import PATH_COLUMNS, Row, Table, read_table
+from panns_jax.tables import PATH_COLUMNS, Row, Table, cell_text, read_table
 
 NO_COLUMN = "none"
 """What is said for a column where there is to be none, whatever the table has."""
@@ -171,7 +172,8 @@ class _Rows:
         return None if wanted.strip().lower() == NO_COLUMN else self._found(wanted, (), "", "")
 
     def _usual_separator(self) -> str:
-        return ";" if any(";" in row.text(self.label) for row in self._table.rows) else ","
+        cells = (row.cells.get(self.label) for row in self._table.rows)
+        return ";" if any(isinstance(cell, str) and ";" in cell for cell in cells) else ","
 
     def _file(self, row: Row) -> tuple[Path, bool]:
         """The path of a row, and whether there is such a file."""
@@ -184,13 +186,12 @@ class _Rows:
         return self._listings.find(self._root, name)
 
     def _labels(self, row: Row) -> tuple[str, ...]:
-        value = row.cells.get(self.label)
-        if isinstance(value, list | tuple):  # as Parquet has them
-            names = [str(name).strip() for name in value if name is not None]
-        elif self._multi_label:
-            names = [name.strip() for name in row.text(self.label).split(self._separator)]
-        else:
-            names = [row.text(self.label)]
+        told = self._listed(row)
+        if told is None:
+            text = self._text(row, self.label)
+            told = text.split(self._separator) if self._multi_label else [text]
+        # A line break in a name would break the lines of whatever prints it.
+        names = [" ".join(name.split()) for name in told]
         labels = tuple(dict.fromkeys(require_text(name, row.where) for name in names if name))
         if not self._multi_label:
             if not labels:
@@ -201,6 +202,28 @@ class _Rows:
                 raise InputError(f"{row.where}: has several classes ({told}), which --multi-label lets a clip have")
         return labels
 
+    def _listed(self, row: Row) -> list[str] | None:
+        """The classes of a cell that lists them, as Parquet does, or as pandas writes such cells in csv."""
+        value = row.cells.get(self.label)
+        if isinstance(value, str) and re.fullmatch(r"\s*\[.*\]\s*", value, re.DOTALL):
+            try:
+                value = ast.literal_eval(value.strip())
+            except (ValueError, SyntaxError):
+                return None  # the brackets are of the name
+            if re.search(r"'\s+'|\"\s+\"", row.text(self.label)):  # which Python reads as one text
+                raise InputError(f"{row.where}: its {self.label} must have commas between the classes that it lists")
+        if not isinstance(value, list | tuple):
+            return None
+        try:
+            return [cell_text(one) for one in value]
+        except InputError as error:
+            raise InputError(f"{row.where}: a class of its {self.label} {error}") from error
+
+    def _text(self, row: Row, column: str | None) -> str:
+        """What is in a column that may be none; a number that is none, as pandas writes it, is nothing."""
+        text = "" if column is None else row.text(column)
+        return "" if text in ("nan", "NaN") else text
+
     def _reading(self, row: Row) -> Reading:
         start, end = self._seconds(row, self._start), self._seconds(row, self._end)
         if end is not None and end <= (start or 0.0):
@@ -208,7 +231,7 @@ class _Rows:
         return Reading(start=start or 0.0, end=end)
 
     def _seconds(self, row: Row, column: str | None) -> float | None:
-        text = "" if column is None else row.text(column)
+        text = self._text(row, column)
         if not text:
             return None
         try:
@@ -220,7 +243,7 @@ class _Rows:
         return seconds
 
     def _fold_of(self, row: Row) -> int | None:
-        text = "" if self._fold is None else row.text(self._fold)
+        text = self._text(row, self._fold)
         if not text:
             return None
         if not re.fullmatch(r"[+-]?\d+(\.0*)?", text, re.ASCII):
@@ -228,7 +251,7 @@ class _Rows:
         return int(text.partition(".")[0])
 
     def _split_of(self, row: Row) -> str | None:
-        text = "" if self._split is None else row.text(self._split)
+        text = self._text(row, self._split)
         if not text:
             return None
         if text.casefold() not in SPLITS:

@@ -1,5 +1,7 @@
 """Labelled sounds from folders and tables."""
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -106,6 +108,35 @@ def test_parquet_tables_hold_lists_and_numbers(tmp_path, table):
         read_labelled(str(tmp_path / "bad.parquet"))
 
 
+def test_parquet_tables_hold_bytes_numbers_that_are_none_and_lists_of_numbers(tmp_path, write_sounds):
+    write_sounds("a.wav", "b.wav")
+    path = tmp_path / "clips.parquet"
+    parquet.write_table(pa.table({"path": [b"a.wav", b"b.wav"], "labels": [[1.0, math.nan], [10.0]]}), path)
+    assert told(read_labelled(str(path), multi_label=True)) == [("a.wav", ("1",)), ("b.wav", ("10",))]
+    parquet.write_table(pa.table({"path": ["a.wav"], "label": [{"name": "x"}]}), path)
+    with pytest.raises(InputError, match=r"clips\.parquet, row 1: its label must be a text or a number, not .*'name'"):
+        read_labelled(str(path))
+    parquet.write_table(pa.table({"path": ["a.wav"], "labels": [[["x"]]]}), path)
+    with pytest.raises(InputError, match=r"row 1: a class of its labels must be a text or a number"):
+        read_labelled(str(path), multi_label=True)
+    parquet.write_table(pa.table({"audio": [{"bytes": b"", "path": "a.wav"}], "label": ["x"]}), path)
+    with pytest.raises(InputError, match=r"row 1: its audio must be a text or a number"):
+        read_labelled(str(path))
+
+
+def test_cells_are_lists_and_numbers_that_are_none_as_pandas_writes_them(table):
+    text = "path,labels,start,fold\na.wav,\"['x', 'y, z']\",NaN,1.0\nb.wav,[],nan,NaN\nc.wav,[x],,\n"
+    labelled = read_labelled(table(text), multi_label=True)
+    assert told(labelled) == [("a.wav", ("x", "y, z")), ("b.wav", ()), ("c.wav", ("[x]",))]
+    assert [clip.fold for clip in labelled.clips] == [1, None, None]
+    with pytest.raises(InputError, match=r"line 2: its labels must have commas between the classes"):
+        read_labelled(table("path,labels\na.wav,['x' 'y']\n"), multi_label=True)
+
+
+def test_a_line_break_in_a_class_is_a_space(table):
+    assert told(read_labelled(table('path,label\na.wav,"small\r\n dog"\n'))) == [("a.wav", ("small dog",))]
+
+
 def test_several_classes_stand_between_semicolons_or_else_commas(table):
     by_comma = table('path,labels\na.wav,"x, y"\nb.wav,\n')
     assert told(read_labelled(by_comma, multi_label=True)) == [("a.wav", ("x", "y")), ("b.wav", ())]
@@ -144,6 +175,7 @@ def test_a_clip_is_its_part_of_the_file(tmp_path, table):
         ("path,label\na.wav,x\nno.wav,x\n", r"line 3: there is no sound file .*no\.wav; --allow-missing"),
         ("path,label\nno.wav,x\n", r"line 2: there is no sound file .*; name the folder .* with --root"),
         ("path,label\na.wav,x\nb.wav,\n", r"line 3: has no class in its column 'label'"),
+        ("path,label\na.wav,x\nb.wav,NaN\n", r"line 3: has no class in its column 'label'"),
         ("path,label\n,x\n", r"line 2: has no path in its column 'path'"),
         ("path,label,start,end\na.wav,x,2,1\n", r"line 2: its end at 1 s is not after its start at 2 s"),
         ("path,label,start,end\na.wav,x,1,1\n", r"line 2: its end at 1 s is not after its start at 1 s"),
