@@ -44,6 +44,7 @@ class DataCard:
     Attributes:
       origin: what it was read from.
       multi_label: whether a clip may carry several classes.
+      notes: what was taken to be so where the data does not tell; a line each.
       classes: the classes, in the order of the set.
       clips: number of all clips.
       usable: rows of those that can be read, ascending.
@@ -60,6 +61,7 @@ class DataCard:
 
     origin: str
     multi_label: bool
+    notes: tuple[str, ...]
     classes: tuple[ClassFacts, ...]
     clips: int
     usable: Int[np.ndarray, " usable"]
@@ -98,6 +100,7 @@ class DataCard:
         for what, counts, unit in (("sample rate", self.sample_rates, " Hz"), ("channels", self.channels, "")):
             if counts:
                 yield f"{what}: {', '.join(f'{value}{unit} ({clips})' for value, clips in counts.items())}"
+        yield from self.notes
         if self.folds:
             yield f"folds: {', '.join(f'{fold} ({clips})' for fold, clips in self.folds.items())}"
         yield ""
@@ -233,6 +236,7 @@ def _card(labelled: LabelledSet, facts: Sequence[_Facts]) -> DataCard:
     return DataCard(
         origin=labelled.origin,
         multi_label=labelled.multi_label,
+        notes=labelled.notes,
         classes=tuple(_class_facts(labelled, usable, known)),
         clips=len(labelled),
         usable=usable,

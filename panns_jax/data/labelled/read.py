@@ -27,6 +27,7 @@ def read_labelled(
     allow_missing: bool = False,
     tfds_dir: Path | None = None,
     tfds_rate: int | None = None,
+    tfds_bits: int | None = None,
     prepare: bool = False,
 ) -> LabelledSet:
     """Reads which sounds there are, and what is in them.
@@ -47,6 +48,7 @@ def read_labelled(
       allow_missing: of a table.
       tfds_dir: where TFDS keeps its data sets; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets.
       tfds_rate: sample rate of a TFDS data set that does not tell its own.
+      tfds_bits: bits of its samples, where they are whole numbers; by default what the loudest of some need.
       prepare: whether TFDS is to download and prepare a data set that is not there yet.
 
     Raises:
@@ -61,6 +63,7 @@ def read_labelled(
             sound=path_column,
             label=label_column,
             sample_rate=tfds_rate,
+            bits=tfds_bits,
             prepare=prepare,
             multi_label=multi_label,
         )
