@@ -40,8 +40,8 @@ class DataOptions:
     tfds_rate: Annotated[int | None, tyro.conf.arg(metavar="HZ", help_behavior_hint="")] = None
     """Sample rate of a TFDS data set that does not tell its own."""
     tfds_bits: Literal[8, 16, 24, 32] | None = None
-    """Bits of the samples of a TFDS data set that keeps whole numbers of int32 or int64; by default as many as the loudest
-    of some clips need."""
+    """Bits of the samples of a TFDS data set that keeps whole numbers of int32 or int64; by default as many as the
+    loudest of some clips need."""
     prepare: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Have TFDS download and prepare the data set where it is not there yet."""
 

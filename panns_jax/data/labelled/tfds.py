@@ -10,7 +10,7 @@ from typing import Any
 from panns_jax.data.labelled.clips import LabelledClip, LabelledSet
 from panns_jax.data.labelled.folder import SPLITS
 from panns_jax.data.labelled.labels import label_set
-from panns_jax.data.labelled.tfds_records import Records, RecordSound
+from panns_jax.data.labelled.tfds_records import Records, RecordSound, name_of_split
 from panns_jax.data.labelled.tfds_schema import Schema, read_records, read_schema
 from panns_jax.data.labelled.tfds_widths import sample_width
 from panns_jax.errors import InputError, require_extra
@@ -174,15 +174,16 @@ def _prepare(name: TfdsName, home: Path) -> None:
 def _labels(schema: Schema, split: str, origin: str) -> Iterator[tuple[str, ...]]:
     """The classes of each record of a split, in order."""
     source = schema.source(split, (schema.label,), origin)
+    what = name_of_split(origin, split)
     with progress_bar("records", shown=len(source) > _SLAB * 16) as bar:
         task = bar.add_task(f"reading labels of {split}", total=len(source), note="")
         for start in range(0, len(source), _SLAB):
             numbers = range(start, min(start + _SLAB, len(source)))
-            for number, record in zip(numbers, _read(source, numbers, f"{origin}:{split}"), strict=True):
+            for number, record in zip(numbers, _read(source, numbers, what), strict=True):
                 try:
                     yield schema.labels(record)
                 except InputError as error:
-                    raise InputError(f"{origin}:{split}, record {number}: {error}") from error
+                    raise InputError(f"{what}, record {number}: {error}") from error
             bar.update(task, advance=len(numbers))
 
 

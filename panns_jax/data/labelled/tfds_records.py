@@ -19,6 +19,11 @@ from panns_jax.errors import InputError
 from panns_jax.streams import stream_blocks
 
 
+def name_of_split(origin: str, split: str) -> str:
+    """A split of a data set that was named with it or without."""
+    return origin if origin.endswith(f":{split}") else f"{origin}:{split}"
+
+
 class Records:
     """The records of a split that hold sounds; for any thread.
 
@@ -114,8 +119,7 @@ class RecordSound:
     @property
     def name(self) -> str:
         """The data set, the split and the number."""
-        split = "" if self.records.origin.endswith(f":{self.records.split}") else f":{self.records.split}"
-        return f"{self.records.origin}{split}, record {self.number}"
+        return f"{name_of_split(self.records.origin, self.records.split)}, record {self.number}"
 
     @property
     def recording(self) -> str:
