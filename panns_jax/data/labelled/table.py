@@ -5,8 +5,6 @@ import dataclasses
 import math
 import os
 import re
-import string
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from panns_jax.audio import SOUND_EXTENSIONS, Reading
@@ -141,19 +139,19 @@ class _Rows:
             self._split_of(row),
         )
 
-    def _pattern(self, wanted: str | None) -> str:
-        """The pattern of the paths, in which columns are in braces."""
-        if wanted is not None and "{" in wanted:
-            try:
-                fields = [field for _, field, _, _ in string.Formatter().parse(wanted) if field is not None]
-            except ValueError as error:
-                raise InputError(f"--path-column {wanted}: is no pattern with columns in braces: {error}") from error
-            for field in fields:
-                self._found(field, (), "path", "--path-column")
-            return wanted
+    def _pattern(self, wanted: str | None) -> tuple[str, ...]:
+        """The pattern of the paths: text, and columns at the second, fourth and so on."""
+        if wanted is not None and self._table.column(wanted.strip()) is None and re.search("[{}]", wanted):
+            parts = re.split(r"\{([^{}]*)\}", wanted)
+            if any(re.search("[{}]", text) for text in parts[::2]):
+                raise InputError(
+                    f"--path-column {wanted}: is no pattern with columns in braces, as fold{{fold}}/{{name}} is"
+                )
+            parts[1::2] = [str(self._found(column, (), "", "")) for column in parts[1::2]]
+            return tuple(parts)
         if wanted is None and _SLICES in self._table.columns and self._table.column("fold"):
-            return "fold{fold}/{" + _SLICES + "}"
-        return "{" + str(self._found(wanted, (*PATH_COLUMNS, _SLICES), "path", "--path-column")) + "}"
+            return "fold", str(self._table.column("fold")), "/", _SLICES
+        return "", str(self._found(wanted, (*PATH_COLUMNS, _SLICES), "path", "--path-column"))
 
     def _found(self, wanted: str | None, usual: tuple[str, ...], what: str, option: str) -> str | None:
         """A column that there has to be."""
@@ -177,10 +175,13 @@ class _Rows:
 
     def _file(self, row: Row) -> tuple[Path, bool]:
         """The path of a row, and whether there is such a file."""
-        told = _Filled(row)
-        name = self._path.format_map(told)
-        if told.empty:
-            raise InputError(f"{row.where}: has no path in its column {told.empty[0]!r}")
+        parts = list(self._path)
+        for place in range(1, len(parts), 2):
+            column = parts[place]
+            parts[place] = row.text(column)
+            if not parts[place]:
+                raise InputError(f"{row.where}: has no path in its column {column!r}")
+        name = "".join(parts)
         if "\0" in name:
             raise InputError(f"{row.where}: {name!r} is no path")
         return self._listings.find(self._root, name)
@@ -257,28 +258,6 @@ class _Rows:
         if text.casefold() not in SPLITS:
             raise InputError(f"{row.where}: its {self._split} must be train, validation or test, not {text!r}")
         return SPLITS[text.casefold()]
-
-
-class _Filled(Mapping[str, str]):
-    """The cells of a row for a pattern, whatever the case of the columns; remembers which were empty."""
-
-    def __init__(self, row: Row) -> None:
-        self._row = row
-        self._columns = {name.casefold(): name for name in row.cells}
-        self.empty: list[str] = []
-
-    def __getitem__(self, name: str) -> str:
-        column = self._columns.get(name.strip().casefold(), name)
-        text = self._row.text(column)
-        if not text:
-            self.empty.append(column)
-        return text
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._row.cells)
-
-    def __len__(self) -> int:
-        return len(self._row.cells)
 
 
 class _Listings:

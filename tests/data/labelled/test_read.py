@@ -198,6 +198,16 @@ def test_a_table_that_is_not_so_is_refused_with_the_line(table, text, sentence):
     assert "clips.csv" in str(refused.value)
 
 
+def test_columns_of_paths_have_any_name_and_patterns_hold_columns_alone(table):
+    for column in ("audio.path", "path [wav]", "file:name", "a!r", "{x}"):
+        assert told(read_labelled(table(f"{column},label\na.wav,x\n"), path_column=column)) == [("a.wav", ("x",))]
+    names = table("Take,label\na,x\n")
+    assert told(read_labelled(names, path_column="{take}.wav")) == [("a.wav", ("x",))]
+    for pattern, sentence in (("{take:d}", "has no column 'take:d'"), ("{take", "--path-column {take: is no pattern")):
+        with pytest.raises(InputError, match=sentence):
+            read_labelled(names, path_column=pattern)
+
+
 def test_missing_files_may_be_allowed_and_are_unreadable_then(table):
     labelled = read_labelled(table("path,label\na.wav,x\nno.wav,x\n"), allow_missing=True)
     assert len(labelled) == 2
