@@ -1,5 +1,6 @@
 """Labelled sounds by what people type: a folder, a table, or the name of a TensorFlow data set."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from panns_jax.data.labelled.clips import LabelledSet
@@ -54,7 +55,19 @@ def read_labelled(
     Raises:
       InputError: it cannot be read, or is not as it should be.
     """
+    named = {"path_column": path_column, "label_column": label_column}
+    of_tables = {
+        "root": root,
+        "label_separator": label_separator,
+        "start_column": start_column,
+        "end_column": end_column,
+        "fold_column": fold_column,
+        "split_column": split_column,
+        "allow_missing": allow_missing or None,
+    }
+    of_tfds = {"tfds_dir": tfds_dir, "tfds_rate": tfds_rate, "tfds_bits": tfds_bits, "prepare": prepare or None}
     if data.startswith(TFDS_PREFIX):
+        _refuse(data, "a TFDS data set", of_tables)
         from panns_jax.data.labelled.tfds import TfdsName, read_tfds
 
         return read_tfds(
@@ -69,11 +82,16 @@ def read_labelled(
         )
     path = Path(data)
     if is_folder(path):
+        _refuse(data, "a folder", named | of_tables | of_tfds)
         return read_folder(path, multi_label=multi_label)
     if path.suffix.lower() not in TABLE_ENDINGS:
         endings = ", ".join(TABLE_ENDINGS)
         found = "there is no such folder" if not path.exists() else "is no folder, and no table by its name"
         raise InputError(f"{data}: {found}; name a folder with one for each class, a table ({endings}), or tfds:NAME")
+    _refuse(data, "a table", of_tfds)
+    if label_separator is not None and not (multi_label and label_separator):
+        told = "is what stands between several classes, which --multi-label lets a clip have"
+        raise InputError(f"--label-separator {label_separator!r} {told if label_separator else 'must not be empty'}")
     columns = Columns(
         path=path_column,
         label=label_column,
@@ -86,3 +104,14 @@ def read_labelled(
         allow_missing=allow_missing,
     )
     return read_labelled_table(path, columns, multi_label=multi_label)
+
+
+def _refuse(data: str, what: str, options: Mapping[str, object]) -> None:
+    """Nothing that is said is left unheard.
+
+    Raises:
+      InputError: an option is given that means nothing to such data.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{data}: is {what}, to which --{name.replace('_', '-')} means nothing; leave it out")

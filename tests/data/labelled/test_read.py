@@ -1,6 +1,7 @@
 """Labelled sounds from folders and tables."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +67,21 @@ def test_a_folder_that_is_not_so_is_refused(tmp_path, write_sounds, names, sente
     write_sounds(*names)
     with pytest.raises(InputError, match=sentence):
         read_labelled(str(tmp_path))
+
+
+def test_options_that_mean_nothing_to_the_data_are_refused(tmp_path, table):
+    clips = table("path,label\na.wav,x\n")
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
+        (str(tmp_path), {"label_column": "x"}, "is a folder, to which --label-column means nothing; leave it out"),
+        (str(tmp_path), {"allow_missing": True}, "--allow-missing means nothing"),
+        (clips, {"tfds_bits": 16}, "is a table, to which --tfds-bits means nothing"),
+        ("tfds:tones", {"root": tmp_path}, "is a TFDS data set, to which --root means nothing"),
+        (clips, {"label_separator": "|"}, r"--label-separator '\|' is what stands between several .* --multi-label"),
+        (clips, {"label_separator": "", "multi_label": True}, "--label-separator '' must not be empty"),
+    )
+    for data, option, said in cases:
+        with pytest.raises(InputError, match=said):
+            read_labelled(data, **option)
 
 
 def test_what_is_no_data_is_refused(tmp_path, write_sounds):
