@@ -37,13 +37,31 @@ class Row:
         """What is in a column, as text; empty where there is nothing.
 
         Whole numbers are such, also where a table holds them with a point.
+
+        Raises:
+          InputError: what is there is no text or number, but holds such.
         """
-        value = self.cells.get(column)
-        if value is None or value != value:  # which a number that is none is, too
-            return ""
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        return str(value).strip()
+        try:
+            return cell_text(self.cells.get(column))
+        except InputError as error:
+            raise InputError(f"{self.where}: its {column} {error}") from error
+
+
+def cell_text(value: object) -> str:
+    """A text or number of a cell as text; see `Row.text`.
+
+    Raises:
+      InputError: it holds several values; the message is a part of a sentence.
+    """
+    if value is None or value != value:  # which a number that is none is, too
+        return ""
+    if isinstance(value, Mapping | list | tuple):
+        raise InputError(f"must be a text or a number, not what holds such: {str(value)[:60]}")
+    if isinstance(value, bytes):  # as Parquet has text whose writer did not say that it is
+        value = value.decode("utf-8", "surrogateescape")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
 
 
 @dataclasses.dataclass(frozen=True)

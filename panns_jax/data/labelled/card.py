@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from panns_jax.data.labelled.clips import LabelledClip, LabelledSet
+from panns_jax.data.labelled.clips import LabelledClip, LabelledSet, Sound
 from panns_jax.data.labelled.decoded import Decoded, ahead
 from panns_jax.data.labelled.sounds import Kept
 from panns_jax.errors import InputError
@@ -23,6 +23,8 @@ _FULL_SCALE = 0.98
 _FLAT = 1e-4
 _FLAT_SAMPLES = 4
 _FLAT_TOPS = 3
+# What a table's times may be rounded by, in seconds.
+_ROUNDED = 0.1
 _SHOWN = 5
 _CLASSES_SHOWN = 60
 
@@ -44,6 +46,7 @@ class DataCard:
     Attributes:
       origin: what it was read from.
       multi_label: whether a clip may carry several classes.
+      notes: what was taken to be so where the data does not tell; a line each.
       classes: the classes, in the order of the set.
       clips: number of all clips.
       usable: rows of those that can be read, ascending.
@@ -53,6 +56,7 @@ class DataCard:
       folds: how many clips are in which fold of the makers.
       silent: names of the clips in which nothing is.
       clipped: names of the clips that go flat at full scale.
+      cut_off: names of the parts whose files end before they do.
       duplicates: names of clips that have the same samples, wherever there are several.
       contradictory: those of `duplicates` whose classes differ.
       unreadable: why, by name.
@@ -60,6 +64,7 @@ class DataCard:
 
     origin: str
     multi_label: bool
+    notes: tuple[str, ...]
     classes: tuple[ClassFacts, ...]
     clips: int
     usable: Int[np.ndarray, " usable"]
@@ -69,6 +74,7 @@ class DataCard:
     folds: dict[int, int]
     silent: tuple[str, ...]
     clipped: tuple[str, ...]
+    cut_off: tuple[str, ...]
     duplicates: tuple[tuple[str, ...], ...]
     contradictory: tuple[tuple[str, ...], ...]
     unreadable: dict[str, str]
@@ -98,6 +104,7 @@ class DataCard:
         for what, counts, unit in (("sample rate", self.sample_rates, " Hz"), ("channels", self.channels, "")):
             if counts:
                 yield f"{what}: {', '.join(f'{value}{unit} ({clips})' for value, clips in counts.items())}"
+        yield from self.notes
         if self.folds:
             yield f"folds: {', '.join(f'{fold} ({clips})' for fold, clips in self.folds.items())}"
         yield ""
@@ -125,12 +132,13 @@ class DataCard:
         found = (
             ("silent", self.silent),
             ("clipped", self.clipped),
+            ("end before the table says", self.cut_off),
             ("duplicated", [" = ".join(names) for names in self.duplicates]),
             ("duplicated with other classes", [" = ".join(names) for names in self.contradictory]),
             ("cannot be read, and left out", list(self.unreadable.values())),
         )
         if not any(clips for _, clips in found):
-            yield "nothing suspicious: no clip is silent, clipped, duplicated or unreadable"
+            yield "nothing suspicious: no clip is silent, clipped, cut off, duplicated or unreadable"
         for what, clips in found:
             if clips:
                 yield f"{what}: {len(clips)}"
@@ -149,6 +157,7 @@ class _Facts:
     channels: int | None = None
     is_silent: bool = False
     is_clipped: bool = False
+    is_cut_off: bool = False
     fingerprint: bytes = b""
 
 
@@ -200,6 +209,7 @@ def _look(clip: LabelledClip, row: int, sample_rate: int, decoded: Decoded | Non
         channels=None if native is None else native.channels,
         is_silent=peak < _SILENT_PEAK,
         is_clipped=_is_clipped(waveform, peak),
+        is_cut_off=_is_cut_off(clip.sound, len(waveform) / rate),
         fingerprint=hashlib.sha256(f"{rate} ".encode() + np.ascontiguousarray(waveform).tobytes()).digest(),
     )
 
@@ -214,6 +224,11 @@ def _is_clipped(waveform: Float[np.ndarray, " samples"], peak: float) -> bool:
         edges = np.flatnonzero(np.diff(np.concatenate([[False], is_high, [False]])))
         tops += int(np.count_nonzero(edges[1::2] - edges[::2] >= _FLAT_SAMPLES))
     return tops >= _FLAT_TOPS
+
+
+def _is_cut_off(sound: Sound, seconds: float) -> bool:
+    start, end = sound.part if isinstance(sound, Kept) else (0.0, None)
+    return end is not None and seconds < end - start - _ROUNDED
 
 
 def _card(labelled: LabelledSet, facts: Sequence[_Facts]) -> DataCard:
@@ -233,6 +248,7 @@ def _card(labelled: LabelledSet, facts: Sequence[_Facts]) -> DataCard:
     return DataCard(
         origin=labelled.origin,
         multi_label=labelled.multi_label,
+        notes=labelled.notes,
         classes=tuple(_class_facts(labelled, usable, known)),
         clips=len(labelled),
         usable=usable,
@@ -242,6 +258,7 @@ def _card(labelled: LabelledSet, facts: Sequence[_Facts]) -> DataCard:
         folds=_counted([clip.fold for clip in clips]),
         silent=named([place for place, fact in enumerate(known) if fact.is_silent]),
         clipped=named([place for place, fact in enumerate(known) if fact.is_clipped]),
+        cut_off=named([place for place, fact in enumerate(known) if fact.is_cut_off]),
         duplicates=tuple(named(places) for places in copies),
         contradictory=tuple(named(places) for places in contradictory),
         unreadable={

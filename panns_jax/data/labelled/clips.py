@@ -53,12 +53,14 @@ class LabelledSet:
       labels: the classes, in the order of a model's outputs.
       clips: the clips, in an order that does not depend on the file system.
       multi_label: whether a clip may carry several classes, or none, rather than just one.
+      notes: what was taken to be so where the data does not tell, for people; a line each.
     """
 
     origin: str
     labels: LabelSet
     clips: tuple[LabelledClip, ...]
     multi_label: bool = False
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -53,6 +53,9 @@ class DataOptions:
     """Where TensorFlow Datasets keeps its data sets; by default TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
     tfds_rate: Annotated[int | None, tyro.conf.arg(metavar="HZ", help_behavior_hint="")] = None
     """Sample rate of a TFDS data set that does not tell its own."""
+    tfds_bits: Literal[8, 16, 24, 32] | None = None
+    """Bits of the samples of a TFDS data set that keeps whole numbers of int32 or int64; by default as many as the
+    loudest of some clips need."""
     prepare: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Have TFDS download and prepare the data set where it is not there yet."""
 

@@ -1,11 +1,10 @@
 """Labelled sounds in tables: a row for each, with its path and its class or classes."""
 
+import ast
 import dataclasses
 import math
 import os
 import re
-import string
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from panns_jax.audio import SOUND_EXTENSIONS, Reading
@@ -14,7 +13,7 @@ from panns_jax.data.labelled.folder import SPLITS
 from panns_jax.data.labelled.labels import label_set, require_text
 from panns_jax.data.labelled.sounds import FileSound
 from panns_jax.errors import InputError
-from panns_jax.tables import PATH_COLUMNS, Row, Table, read_table
+from panns_jax.tables import PATH_COLUMNS, Row, Table, cell_text, read_table
 
 NO_COLUMN = "none"
 """What is said for a column where there is to be none, whatever the table has."""
@@ -140,19 +139,19 @@ class _Rows:
             self._split_of(row),
         )
 
-    def _pattern(self, wanted: str | None) -> str:
-        """The pattern of the paths, in which columns are in braces."""
-        if wanted is not None and "{" in wanted:
-            try:
-                fields = [field for _, field, _, _ in string.Formatter().parse(wanted) if field is not None]
-            except ValueError as error:
-                raise InputError(f"--path-column {wanted}: is no pattern with columns in braces: {error}") from error
-            for field in fields:
-                self._found(field, (), "path", "--path-column")
-            return wanted
+    def _pattern(self, wanted: str | None) -> tuple[str, ...]:
+        """The pattern of the paths: text, and columns at the second, fourth and so on."""
+        if wanted is not None and self._table.column(wanted.strip()) is None and re.search("[{}]", wanted):
+            parts = re.split(r"\{([^{}]*)\}", wanted)
+            if any(re.search("[{}]", text) for text in parts[::2]):
+                raise InputError(
+                    f"--path-column {wanted}: is no pattern with columns in braces, as fold{{fold}}/{{name}} is"
+                )
+            parts[1::2] = [str(self._found(column, (), "", "")) for column in parts[1::2]]
+            return tuple(parts)
         if wanted is None and _SLICES in self._table.columns and self._table.column("fold"):
-            return "fold{fold}/{" + _SLICES + "}"
-        return "{" + str(self._found(wanted, (*PATH_COLUMNS, _SLICES), "path", "--path-column")) + "}"
+            return "fold", str(self._table.column("fold")), "/", _SLICES
+        return "", str(self._found(wanted, (*PATH_COLUMNS, _SLICES), "path", "--path-column"))
 
     def _found(self, wanted: str | None, usual: tuple[str, ...], what: str, option: str) -> str | None:
         """A column that there has to be."""
@@ -171,26 +170,29 @@ class _Rows:
         return None if wanted.strip().lower() == NO_COLUMN else self._found(wanted, (), "", "")
 
     def _usual_separator(self) -> str:
-        return ";" if any(";" in row.text(self.label) for row in self._table.rows) else ","
+        cells = (row.cells.get(self.label) for row in self._table.rows)
+        return ";" if any(isinstance(cell, str) and ";" in cell for cell in cells) else ","
 
     def _file(self, row: Row) -> tuple[Path, bool]:
         """The path of a row, and whether there is such a file."""
-        told = _Filled(row)
-        name = self._path.format_map(told)
-        if told.empty:
-            raise InputError(f"{row.where}: has no path in its column {told.empty[0]!r}")
+        parts = list(self._path)
+        for place in range(1, len(parts), 2):
+            column = parts[place]
+            parts[place] = row.text(column)
+            if not parts[place]:
+                raise InputError(f"{row.where}: has no path in its column {column!r}")
+        name = "".join(parts)
         if "\0" in name:
             raise InputError(f"{row.where}: {name!r} is no path")
         return self._listings.find(self._root, name)
 
     def _labels(self, row: Row) -> tuple[str, ...]:
-        value = row.cells.get(self.label)
-        if isinstance(value, list | tuple):  # as Parquet has them
-            names = [str(name).strip() for name in value if name is not None]
-        elif self._multi_label:
-            names = [name.strip() for name in row.text(self.label).split(self._separator)]
-        else:
-            names = [row.text(self.label)]
+        told = self._listed(row)
+        if told is None:
+            text = self._text(row, self.label)
+            told = text.split(self._separator) if self._multi_label else [text]
+        # A line break in a name would break the lines of whatever prints it.
+        names = [" ".join(name.split()) for name in told]
         labels = tuple(dict.fromkeys(require_text(name, row.where) for name in names if name))
         if not self._multi_label:
             if not labels:
@@ -201,6 +203,28 @@ class _Rows:
                 raise InputError(f"{row.where}: has several classes ({told}), which --multi-label lets a clip have")
         return labels
 
+    def _listed(self, row: Row) -> list[str] | None:
+        """The classes of a cell that lists them, as Parquet does, or as pandas writes such cells in csv."""
+        value = row.cells.get(self.label)
+        if isinstance(value, str) and re.fullmatch(r"\s*\[.*\]\s*", value, re.DOTALL):
+            try:
+                value = ast.literal_eval(value.strip())
+            except (ValueError, SyntaxError):
+                return None  # the brackets are of the name
+            if re.search(r"'\s+'|\"\s+\"", row.text(self.label)):  # which Python reads as one text
+                raise InputError(f"{row.where}: its {self.label} must have commas between the classes that it lists")
+        if not isinstance(value, list | tuple):
+            return None
+        try:
+            return [cell_text(one) for one in value]
+        except InputError as error:
+            raise InputError(f"{row.where}: a class of its {self.label} {error}") from error
+
+    def _text(self, row: Row, column: str | None) -> str:
+        """What is in a column that may be none; a number that is none, as pandas writes it, is nothing."""
+        text = "" if column is None else row.text(column)
+        return "" if text in ("nan", "NaN") else text
+
     def _reading(self, row: Row) -> Reading:
         start, end = self._seconds(row, self._start), self._seconds(row, self._end)
         if end is not None and end <= (start or 0.0):
@@ -208,7 +232,7 @@ class _Rows:
         return Reading(start=start or 0.0, end=end)
 
     def _seconds(self, row: Row, column: str | None) -> float | None:
-        text = "" if column is None else row.text(column)
+        text = self._text(row, column)
         if not text:
             return None
         try:
@@ -220,7 +244,7 @@ class _Rows:
         return seconds
 
     def _fold_of(self, row: Row) -> int | None:
-        text = "" if self._fold is None else row.text(self._fold)
+        text = self._text(row, self._fold)
         if not text:
             return None
         if not re.fullmatch(r"[+-]?\d+(\.0*)?", text, re.ASCII):
@@ -228,34 +252,12 @@ class _Rows:
         return int(text.partition(".")[0])
 
     def _split_of(self, row: Row) -> str | None:
-        text = "" if self._split is None else row.text(self._split)
+        text = self._text(row, self._split)
         if not text:
             return None
         if text.casefold() not in SPLITS:
             raise InputError(f"{row.where}: its {self._split} must be train, validation or test, not {text!r}")
         return SPLITS[text.casefold()]
-
-
-class _Filled(Mapping[str, str]):
-    """The cells of a row for a pattern, whatever the case of the columns; remembers which were empty."""
-
-    def __init__(self, row: Row) -> None:
-        self._row = row
-        self._columns = {name.casefold(): name for name in row.cells}
-        self.empty: list[str] = []
-
-    def __getitem__(self, name: str) -> str:
-        column = self._columns.get(name.strip().casefold(), name)
-        text = self._row.text(column)
-        if not text:
-            self.empty.append(column)
-        return text
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._row.cells)
-
-    def __len__(self) -> int:
-        return len(self._row.cells)
 
 
 class _Listings:

@@ -10,8 +10,9 @@ from typing import Any
 from panns_jax.data.labelled.clips import LabelledClip, LabelledSet
 from panns_jax.data.labelled.folder import SPLITS
 from panns_jax.data.labelled.labels import label_set
-from panns_jax.data.labelled.tfds_records import Records, RecordSound
+from panns_jax.data.labelled.tfds_records import Records, RecordSound, name_of_split
 from panns_jax.data.labelled.tfds_schema import Schema, read_records, read_schema
+from panns_jax.data.labelled.tfds_widths import sample_width
 from panns_jax.errors import InputError, require_extra
 from panns_jax.files import is_folder
 from panns_jax.labels import LabelSet
@@ -71,6 +72,7 @@ def read_tfds(
     sound: str | None = None,
     label: str | None = None,
     sample_rate: int | None = None,
+    bits: int | None = None,
     prepare: bool = False,
     multi_label: bool = False,
 ) -> LabelledSet:
@@ -85,6 +87,7 @@ def read_tfds(
       label: the feature that is the class, "a/b" where features are in others; by default "label" or the like, or else
         the only class feature.
       sample_rate: where the data set does not tell its own.
+      bits: of samples that are whole numbers, 8, 16, 24 or 32; by default what the loudest of some need.
       prepare: whether TFDS is to prepare it where it is not there yet, for which it needs TensorFlow.
       multi_label: whether a clip may carry several classes, or none.
 
@@ -107,18 +110,20 @@ def read_tfds(
         raise InputError(f"{name.text}: tells its sample rate, {schema.sample_rate} Hz, so leave out --tfds-rate")
     if not (schema.tells_rate or sample_rate):
         raise InputError(f"{name.text}: does not tell its sample rate; name it with --tfds-rate")
+    width = sample_width(schema, name.text, bits)
     splits = [name.split] if name.split is not None else list(schema.splits)
     clips: list[LabelledClip] = []
     for split in splits:
         makers = SPLITS.get(split.lower()) if name.split is None and len(splits) > 1 else None
-        records = Records(schema, split, origin=name.text, sample_rate=sample_rate)
+        records = Records(schema, split, origin=name.text, sample_rate=sample_rate, width=width)
         clips += [
             LabelledClip(RecordSound(records, number), labels, split=makers)
             for number, labels in enumerate(_labels(schema, split, name.text))
         ]
     if not clips:
         raise InputError(f"{name.text}: holds no records")
-    return LabelledSet(name.text, _label_set(name, schema, clips), tuple(clips), multi_label)
+    notes = () if width is None else (width.note(),)
+    return LabelledSet(name.text, _label_set(name, schema, clips), tuple(clips), multi_label, notes)
 
 
 def _home(folder: Path | None) -> Path:
@@ -169,15 +174,16 @@ def _prepare(name: TfdsName, home: Path) -> None:
 def _labels(schema: Schema, split: str, origin: str) -> Iterator[tuple[str, ...]]:
     """The classes of each record of a split, in order."""
     source = schema.source(split, (schema.label,), origin)
+    what = name_of_split(origin, split)
     with progress_bar("records", shown=len(source) > _SLAB * 16) as bar:
         task = bar.add_task(f"reading labels of {split}", total=len(source), note="")
         for start in range(0, len(source), _SLAB):
             numbers = range(start, min(start + _SLAB, len(source)))
-            for number, record in zip(numbers, _read(source, numbers, f"{origin}:{split}"), strict=True):
+            for number, record in zip(numbers, _read(source, numbers, what), strict=True):
                 try:
                     yield schema.labels(record)
                 except InputError as error:
-                    raise InputError(f"{origin}:{split}, record {number}: {error}") from error
+                    raise InputError(f"{what}, record {number}: {error}") from error
             bar.update(task, advance=len(numbers))
 
 

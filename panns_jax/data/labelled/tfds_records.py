@@ -14,12 +14,14 @@ from jaxtyping import Float, Shaped
 from panns_jax.audio import Reading, resample
 from panns_jax.data.labelled.sounds import Native
 from panns_jax.data.labelled.tfds_schema import RATE_FEATURE, Schema, read_records
+from panns_jax.data.labelled.tfds_widths import WIDTHS, Width
 from panns_jax.errors import InputError
 from panns_jax.streams import stream_blocks
 
-# TFDS keeps whole numbers as they are in sound files, and does not tell their width: it is 16 or 32 bits. A sound of 32
-# bits that stays within 16 is 96 dB below full scale.
-_WIDTHS = (1 << 15, 1 << 31)
+
+def name_of_split(origin: str, split: str) -> str:
+    """A split of a data set that was named with it or without."""
+    return origin if origin.endswith(f":{split}") else f"{origin}:{split}"
 
 
 class Records:
@@ -29,9 +31,12 @@ class Records:
       schema: of the data set.
       split: their split.
       origin: the data set as it was named.
+      width: that of the samples, where their type does not tell it.
     """
 
-    def __init__(self, schema: Schema, split: str, *, origin: str, sample_rate: int | None) -> None:
+    def __init__(
+        self, schema: Schema, split: str, *, origin: str, sample_rate: int | None, width: Width | None = None
+    ) -> None:
         """Nothing is read yet.
 
         Args:
@@ -39,10 +44,12 @@ class Records:
           split: whose records.
           origin: the data set as it was named.
           sample_rate: where the data set does not tell its own.
+          width: that of the samples; by default what each record needs, where their type does not tell it.
         """
         self.schema = schema
         self.split = split
         self.origin = origin
+        self.width = width
         self._sample_rate = sample_rate
         self._lock = threading.Lock()
         self._fingerprints: dict[int, str] = {}
@@ -55,9 +62,10 @@ class Records:
         """
         record = self._record(number)
         value = record[self.schema.sound]
-        self._fingerprints[number] = hashlib.sha256(
-            value if isinstance(value, bytes) else np.ascontiguousarray(value).tobytes()
-        ).hexdigest()
+        kept = value if isinstance(value, bytes) else np.ascontiguousarray(value).tobytes()
+        # What is computed from the same samples of another width is something else.
+        width = "" if self.width is None else f"{self.width.bits} "
+        self._fingerprints[number] = hashlib.sha256(width.encode() + kept).hexdigest()
         return value, record
 
     def fingerprint(self, number: int) -> str:
@@ -111,8 +119,7 @@ class RecordSound:
     @property
     def name(self) -> str:
         """The data set, the split and the number."""
-        split = "" if self.records.origin.endswith(f":{self.records.split}") else f":{self.records.split}"
-        return f"{self.records.origin}{split}, record {self.number}"
+        return f"{name_of_split(self.records.origin, self.records.split)}, record {self.number}"
 
     @property
     def recording(self) -> str:
@@ -187,8 +194,5 @@ class RecordSound:
             return (samples.astype(np.float64) - 128) / 128
         if samples.dtype == np.int16:
             return samples / 32768.0
-        peak = int(np.abs(samples.astype(np.int64)).max())
-        width = next((width for width in _WIDTHS if peak <= width), None)
-        if width is None:
-            raise InputError("holds whole numbers of more than 32 bits")
-        return samples / float(width)
+        width = self.records.width or Width(WIDTHS[0], clips=1)
+        return samples / float(1 << (width.of(samples) - 1))

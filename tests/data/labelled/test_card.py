@@ -59,6 +59,18 @@ def test_the_same_samples_in_another_format_are_duplicates(tmp_path, write_sound
     assert [names(same) for same in card.duplicates] == [["a.flac", "a.wav"]]
 
 
+def test_a_part_whose_file_ends_before_it_is_told(tmp_path, write_sounds, capsys):
+    write_sounds("a.wav", "b.wav", "c.wav")  # of 0.1 s
+    clips = tmp_path / "clips.csv"
+    clips.write_text("path,label,start,end\na.wav,x,0.05,0.5\nb.wav,x,0,0.15\nc.wav,x,0,\n")
+    card = data_card(read_labelled(str(clips)), sample_rate=8000)
+    assert names(card.cut_off) == ["a.wav from 0.05 to 0.5 s"] and card.usable.tolist() == [0, 1, 2]
+    assert "end before the table says: 1\n" in card.text()
+    with pytest.raises(SystemExit) as exited:
+        main(["describe", str(clips), "--format", "json"])
+    assert exited.value.code == 0 and len(json.loads(capsys.readouterr().out)["cut_off"]) == 1
+
+
 def test_what_a_card_reads_may_be_kept_for_training(own):
     labelled = read_labelled(str(own))
     decoded = Decoded(labelled, 8000)

@@ -1,5 +1,8 @@
 """Labelled sounds from folders and tables."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -66,6 +69,21 @@ def test_a_folder_that_is_not_so_is_refused(tmp_path, write_sounds, names, sente
         read_labelled(str(tmp_path))
 
 
+def test_options_that_mean_nothing_to_the_data_are_refused(tmp_path, table):
+    clips = table("path,label\na.wav,x\n")
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
+        (str(tmp_path), {"label_column": "x"}, "is a folder, to which --label-column means nothing; leave it out"),
+        (str(tmp_path), {"allow_missing": True}, "--allow-missing means nothing"),
+        (clips, {"tfds_bits": 16}, "is a table, to which --tfds-bits means nothing"),
+        ("tfds:tones", {"root": tmp_path}, "is a TFDS data set, to which --root means nothing"),
+        (clips, {"label_separator": "|"}, r"--label-separator '\|' is what stands between several .* --multi-label"),
+        (clips, {"label_separator": "", "multi_label": True}, "--label-separator '' must not be empty"),
+    )
+    for data, option, said in cases:
+        with pytest.raises(InputError, match=said):
+            read_labelled(data, **option)
+
+
 def test_what_is_no_data_is_refused(tmp_path, write_sounds):
     (sound,) = write_sounds("a.wav")
     for data in (str(tmp_path / "nothing"), str(sound), "tfds:a b"):
@@ -106,6 +124,35 @@ def test_parquet_tables_hold_lists_and_numbers(tmp_path, table):
         read_labelled(str(tmp_path / "bad.parquet"))
 
 
+def test_parquet_tables_hold_bytes_numbers_that_are_none_and_lists_of_numbers(tmp_path, write_sounds):
+    write_sounds("a.wav", "b.wav")
+    path = tmp_path / "clips.parquet"
+    parquet.write_table(pa.table({"path": [b"a.wav", b"b.wav"], "labels": [[1.0, math.nan], [10.0]]}), path)
+    assert told(read_labelled(str(path), multi_label=True)) == [("a.wav", ("1",)), ("b.wav", ("10",))]
+    parquet.write_table(pa.table({"path": ["a.wav"], "label": [{"name": "x"}]}), path)
+    with pytest.raises(InputError, match=r"clips\.parquet, row 1: its label must be a text or a number, not .*'name'"):
+        read_labelled(str(path))
+    parquet.write_table(pa.table({"path": ["a.wav"], "labels": [[["x"]]]}), path)
+    with pytest.raises(InputError, match=r"row 1: a class of its labels must be a text or a number"):
+        read_labelled(str(path), multi_label=True)
+    parquet.write_table(pa.table({"audio": [{"bytes": b"", "path": "a.wav"}], "label": ["x"]}), path)
+    with pytest.raises(InputError, match=r"row 1: its audio must be a text or a number"):
+        read_labelled(str(path))
+
+
+def test_cells_are_lists_and_numbers_that_are_none_as_pandas_writes_them(table):
+    text = "path,labels,start,fold\na.wav,\"['x', 'y, z']\",NaN,1.0\nb.wav,[],nan,NaN\nc.wav,[x],,\n"
+    labelled = read_labelled(table(text), multi_label=True)
+    assert told(labelled) == [("a.wav", ("x", "y, z")), ("b.wav", ()), ("c.wav", ("[x]",))]
+    assert [clip.fold for clip in labelled.clips] == [1, None, None]
+    with pytest.raises(InputError, match=r"line 2: its labels must have commas between the classes"):
+        read_labelled(table("path,labels\na.wav,['x' 'y']\n"), multi_label=True)
+
+
+def test_a_line_break_in_a_class_is_a_space(table):
+    assert told(read_labelled(table('path,label\na.wav,"small\r\n dog"\n'))) == [("a.wav", ("small dog",))]
+
+
 def test_several_classes_stand_between_semicolons_or_else_commas(table):
     by_comma = table('path,labels\na.wav,"x, y"\nb.wav,\n')
     assert told(read_labelled(by_comma, multi_label=True)) == [("a.wav", ("x", "y")), ("b.wav", ())]
@@ -144,6 +191,7 @@ def test_a_clip_is_its_part_of_the_file(tmp_path, table):
         ("path,label\na.wav,x\nno.wav,x\n", r"line 3: there is no sound file .*no\.wav; --allow-missing"),
         ("path,label\nno.wav,x\n", r"line 2: there is no sound file .*; name the folder .* with --root"),
         ("path,label\na.wav,x\nb.wav,\n", r"line 3: has no class in its column 'label'"),
+        ("path,label\na.wav,x\nb.wav,NaN\n", r"line 3: has no class in its column 'label'"),
         ("path,label\n,x\n", r"line 2: has no path in its column 'path'"),
         ("path,label,start,end\na.wav,x,2,1\n", r"line 2: its end at 1 s is not after its start at 2 s"),
         ("path,label,start,end\na.wav,x,1,1\n", r"line 2: its end at 1 s is not after its start at 1 s"),
@@ -164,6 +212,16 @@ def test_a_table_that_is_not_so_is_refused_with_the_line(table, text, sentence):
     with pytest.raises(InputError, match=sentence) as refused:
         read_labelled(table(text))
     assert "clips.csv" in str(refused.value)
+
+
+def test_columns_of_paths_have_any_name_and_patterns_hold_columns_alone(table):
+    for column in ("audio.path", "path [wav]", "file:name", "a!r", "{x}"):
+        assert told(read_labelled(table(f"{column},label\na.wav,x\n"), path_column=column)) == [("a.wav", ("x",))]
+    names = table("Take,label\na,x\n")
+    assert told(read_labelled(names, path_column="{take}.wav")) == [("a.wav", ("x",))]
+    for pattern, sentence in (("{take:d}", "has no column 'take:d'"), ("{take", "--path-column {take: is no pattern")):
+        with pytest.raises(InputError, match=sentence):
+            read_labelled(names, path_column=pattern)
 
 
 def test_missing_files_may_be_allowed_and_are_unreadable_then(table):

@@ -14,7 +14,9 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason='TFDS is not installed: pip install "panns_jax[tfds]"')
 pytest.importorskip("array_record", reason='array_record is not installed: pip install "panns_jax[tfds]"')
 
+from panns_jax.data.labelled.card import data_card
 from panns_jax.data.labelled.read import read_labelled
+from panns_jax.data.labelled.sounds import Kept
 from panns_jax.data.labelled.tfds import TfdsName
 from panns_jax.errors import InputError
 
@@ -46,11 +48,17 @@ class Tones(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, count):
         for number in range(count):
             yield number, {
-                "audio": np.full(100 + number, (-1) ** number * 8192, np.int64),
+                "audio": np.full(100 + number, (-1) ** number * self.level(number), np.int64),
                 "label": number % 2,
                 "tags": ["x", "y"][: number % 3],
                 "word": f"word {number}",
             }
+
+    def level(self, number):
+        if not self.builder_config.name.startswith("bits"):
+            return 8192
+        bits = int(self.builder_config.name[4:])
+        return 1 << (bits - 2 - number * bits // 4)  # the next is as many times quieter
 
 for config in Tones.BUILDER_CONFIGS:
     Tones(data_dir=sys.argv[1], config=config, file_format=sys.argv[2]).download_and_prepare()
@@ -106,8 +114,11 @@ def test_other_features_may_be_the_class(home):
     tagged = read_labelled("tfds:tones/told", tfds_dir=home, label_column="tags", multi_label=True)
     assert {clip.labels for clip in tagged.clips} == {(), ("x",), ("x", "y")}
     assert len(read_labelled("tfds:tones/told:train", tfds_dir=home, label_column="word").labels) == 4
-    with pytest.raises(InputError, match=r"record \d: has (no|2) classes, which --multi-label"):
-        read_labelled("tfds:tones/told", tfds_dir=home, label_column="tags")
+    for split in ("", ":test"):  # which is told once
+        with pytest.raises(
+            InputError, match=rf"^tfds:tones/told:{split[1:] or 'train'}, record \d: has (no|2) classes, which"
+        ):
+            read_labelled(f"tfds:tones/told{split}", tfds_dir=home, label_column="tags")
 
 
 def test_a_sample_rate_that_is_not_told_is_asked_for(home):
@@ -117,6 +128,45 @@ def test_a_sample_rate_that_is_not_told_is_asked_for(home):
     assert np.abs(sound.waveform(8000)).max() == 0.25
     with pytest.raises(InputError, match="tells its sample rate, 8000 Hz"):
         read_labelled("tfds:tones/told", tfds_dir=home, tfds_rate=16000)
+
+
+@pytest.fixture(scope="module")
+def widths(tmp_path_factory) -> Path:
+    """A folder of TFDS with the data set tones in a config for each width; each clip is much quieter than the last."""
+    folder = tmp_path_factory.mktemp("widths")
+    done = run(BUILD, folder, "array_record", "bits8,bits16,bits24,bits32")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+def test_whole_numbers_are_as_loud_as_their_width_has_it_in_quiet_clips_too(widths, bits):
+    labelled = read_labelled(f"tfds:tones/bits{bits}", tfds_dir=widths, tfds_rate=8000)
+    levels = sorted(float(np.abs(clip.sound.waveform(8000)).max()) for clip in labelled.clips)
+    expected = [0.5 * 2.0 ** -(number * bits // 4) for number in (0, 0, 1, 1, 2, 3)]
+    assert levels == sorted(expected)
+    assert labelled.notes[0].startswith(f"samples: whole numbers, taken to be of {bits} bits by the loudest of 6 clips")
+    part = read_labelled(f"tfds:tones/bits{bits}:test", tfds_dir=widths, tfds_rate=8000)
+    assert part.notes == labelled.notes
+
+
+def test_the_width_of_whole_numbers_may_be_told(widths):
+    def read(bits: int | None, data: str = "tfds:tones/bits16"):
+        return read_labelled(data, tfds_dir=widths, tfds_rate=8000, tfds_bits=bits)
+
+    found, told = read(None).clips, read(24).clips
+    for one, other in zip(found, told, strict=True):
+        np.testing.assert_array_equal(one.sound.waveform(8000), 256 * other.sound.waveform(8000))
+        assert isinstance(one.sound, Kept) and isinstance(other.sound, Kept)
+        assert one.sound.fingerprint() != other.sound.fingerprint()
+    assert read(24).notes == ("samples: whole numbers, of 24 bits as --tfds-bits tells",)
+    card = data_card(read(16, "tfds:tones/bits24"), sample_rate=8000)
+    assert 0 < len(card.usable) < card.clips and card.notes[0] in card.text()
+    assert (
+        "record" in (failure := next(iter(card.unreadable.values()))) and "24 bits, and --tfds-bits tells 16" in failure
+    )
+    with pytest.raises(InputError, match="--tfds-bits must be one of 8, 16, 24, 32, not 12"):
+        read(12)
 
 
 @pytest.mark.parametrize(
@@ -225,5 +275,8 @@ def test_a_packed_workspace_becomes_a_data_set(tmp_path):
     assert [clip.labels for clip in labelled.clips] == [(names[0],), (names[5], names[526]), ()]
     for clip, row in zip(labelled.clips, rows, strict=True):
         np.testing.assert_array_equal(clip.sound.waveform(32000), (row / 32768).astype(np.float32))
+    assert labelled.notes == ()  # 16 bits, as its type tells
+    with pytest.raises(InputError, match="by their type, so leave out --tfds-bits"):
+        read_labelled("tfds:packed_audioset:eval", tfds_dir=tmp_path / "tfds", multi_label=True, tfds_bits=16)
     again = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, timeout=300)
     assert again.returncode == 2 and "is there already" in again.stderr
