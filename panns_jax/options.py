@@ -36,6 +36,12 @@ _PLAINLY = (
         r"\1 must be a whole number or \2, not \3",
     ),
     (
+        re.compile(
+            r"error parsing (\S+): no type matching \{None\}\|FLOAT\|\{(\w+)\} could be instantiated from \[(.*?)\].*"
+        ),
+        r"\1 must be a number or \2, not \3",
+    ),
+    (
         re.compile(r"error parsing (\S+): no type matching \{None\}\|FLOAT could be instantiated from \[(.*?)\].*"),
         r"\1 must be a number, not \2",
     ),

@@ -66,7 +66,14 @@ def test_the_report_tells_options_scores_data_and_figures(tuning: Run, tmp_path:
     assert tuning() == 0
     folder = tmp_path / "own-report"
     text = (folder / "report.md").read_text(encoding="utf-8")
-    for told in ("balanced_accuracy", "| rising |", "--strategy | freeze_L1", "30 clips, 3 classes", "mAP@3"):
+    for told in (
+        "balanced_accuracy",
+        "| rising |",
+        "--strategy | freeze_L1",
+        "| embedding-mixup |",
+        "30 clips, 3 classes",
+        "mAP@3",
+    ):
         assert told in text
     for figure in ("report-curves.png", "report-confusion.png"):
         assert figure in text and (folder / figure).read_bytes().startswith(b"\x89PNG")
@@ -93,6 +100,8 @@ def test_folds_end_in_mean_and_deviation_and_a_model_of_all_clips(
     told = capsys.readouterr().out.splitlines()
     scores = [float(line.split()[2]) for line in told if line.startswith("fold ")]
     mean = next(line for line in told if line.startswith("mean ± std"))
+    report = (tmp_path / "own-report" / "report.md").read_text(encoding="utf-8")
+    assert "trained on all clips, for as many" in report and "taken for which, all folds together" in report
     assert len(scores) == 3 and f"{np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f}" in mean
     assert load_model(checkpoint=tmp_path / "own.safetensors").config.num_classes == 3
 
@@ -174,6 +183,18 @@ def test_wrong_options_get_a_sentence(
     assert tuning(*arguments) == 2
     assert told in (err := capsys.readouterr().err) and "Traceback" not in err
     assert not (tmp_path / "own.safetensors").exists()
+
+
+def test_a_run_that_failed_before_it_kept_anything_is_no_obstacle_to_other_options(
+    tuning: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert tuning("--validation", 0.9, "--test", 0.5) == 2
+    assert "leave nothing to train on" in capsys.readouterr().err
+    assert not (tmp_path / "own.safetensors.part").exists()
+    (tmp_path / "own.safetensors.part").mkdir()
+    (tmp_path / "own.safetensors.part" / "options.json").write_text("{}", encoding="utf-8")  # as after kill -9
+    assert tuning() == 0
+    assert "going on" not in capsys.readouterr().err
 
 
 @pytest.mark.long
