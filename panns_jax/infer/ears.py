@@ -159,6 +159,11 @@ def checked_waveforms(waveforms: Any) -> Float[np.ndarray, "batch samples"]:
       InputError: it is not (samples,) or (batch, samples), is not floating point, has no samples, or some that are no
         numbers.
     """
+    if isinstance(waveforms, str | os.PathLike):
+        raise InputError(
+            f"{os.fspath(waveforms)!r} is the name of a file, where an array of sounds is taken; files are taken by"
+            " tag, detect and embed"
+        )
     array = np.asarray(waveforms)
     if array.ndim not in (1, 2) or not array.size:
         raise InputError(f"an array of sounds is (samples,) or (batch, samples), got shape {array.shape}")

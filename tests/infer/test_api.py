@@ -12,7 +12,7 @@ import panns_jax
 from panns_jax import Embedder, InputError, Tagger
 from panns_jax.audio import read_waveform, resample
 from panns_jax.infer.api import Tags
-from panns_jax.infer.ears import Failure
+from panns_jax.infer.ears import Failure, checked_waveforms
 from panns_jax.infer.heard import Heard
 
 RATE = 32000
@@ -76,6 +76,12 @@ def test_a_bad_sound_among_many_fails_in_its_place_and_stops_nothing(
 def test_results_come_while_sounds_still_arrive(tagger: Tagger):
     endless = itertools.repeat(recipe.waveform(1, 16000, RATE, 1)[0])
     assert [isinstance(result, Tags) for result in itertools.islice(tagger.tag_all(endless), 3)] == [True] * 3
+
+
+@pytest.mark.parametrize("name", ["street.flac", Path("street.flac")])
+def test_the_name_of_a_file_in_the_place_of_an_array_is_told_as_such(name: str | Path):
+    with pytest.raises(InputError, match=r"^'street.flac' is the name of a file.*files are taken by tag"):
+        checked_waveforms(name)
 
 
 @pytest.mark.parametrize(
