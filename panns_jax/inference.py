@@ -9,6 +9,7 @@ than the model needs are zero-padded instead of failing. Results are NumPy array
 
 import functools
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from panns_jax.errors import InputError
 from panns_jax.labels import audioset
 from panns_jax.models.model import Model, Output
 from panns_jax.pretrained.load import load_model
+from panns_jax.pretrained.native import is_native
 
 labels: list[str] = list(audioset().names)
 ids: list[str] = list(audioset().ids)
@@ -52,8 +54,9 @@ class _Inference:
         """Loads a model.
 
         Args:
-          model: a model of ours, or its name; None for Cnn14, and Cnn14_DecisionLevelMax for sound events. A model gets
-            the weights of the checkpoint, if one is given, and keeps its own otherwise.
+          model: a model of ours, or its name; None for that of a converted or fine-tuned file or a training, and else
+            for Cnn14, or Cnn14_DecisionLevelMax for sound events. A model gets the weights of the checkpoint, if one is
+            given, and keeps its own otherwise.
           checkpoint_path: a `.pth` file, or any that `load_model` reads; None for the released one.
           device: "cuda" (or "cuda:0", "gpu") for the first GPU, where there is one; all else is "cpu".
 
@@ -161,7 +164,14 @@ def _loaded(model: Model | str | None, checkpoint: str | os.PathLike[str] | None
         return model if checkpoint is None else load_model(model.config.name, checkpoint)
     if not isinstance(model, str | None):
         raise InputError(f"model must be a model of panns_jax or the name of one, not a {type(model).__name__}")
+    if model is None and checkpoint is not None and _tells_its_model(Path(checkpoint)):
+        return load_model(checkpoint=checkpoint)
     return load_model(model or default, checkpoint)
+
+
+def _tells_its_model(checkpoint: Path) -> bool:
+    """Whether it is a converted or fine-tuned file, or a training's, rather than a published one."""
+    return not checkpoint.is_file() or is_native(checkpoint)
 
 
 def _device(asked: Any) -> str:

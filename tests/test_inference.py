@@ -37,6 +37,15 @@ def test_tagging_gives_clipwise_and_embedding_on_whatever_device_there_is(demo_c
     assert type(clipwise) is type(embedding) is np.ndarray
 
 
+def test_a_file_of_our_own_tells_its_model_and_its_classes(demo_checkpoint: Path):
+    tagging = AudioTagging(checkpoint_path=demo_checkpoint, device="cpu")
+    assert tagging.model.config.name == "DemoCnn" and tagging.labels == list(tagging.model.config.labels)
+    with pytest.raises(InputError, match="DemoCnn makes no framewise output: choose a decision-level model"):
+        SoundEventDetection(checkpoint_path=demo_checkpoint)
+    with pytest.raises(InputError, match="nowhere: there is no such file"):
+        AudioTagging(checkpoint_path="nowhere")
+
+
 def test_a_model_of_ours_is_taken_as_it_is():
     model = filled_model(SMALL["decision-max"], arbitrary(SMALL["decision-max"]))
     detection = SoundEventDetection(model=model)

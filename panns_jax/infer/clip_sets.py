@@ -82,7 +82,8 @@ def _heard(folder: Path, recipe: Recipe, listener: Callable[[], Listener]) -> Cl
             kept.append((sound.source.name, {tap: getattr(heard, tap) for tap in recipe.taps}))
         exit_code = hearing.report()
     names = [Path(name).relative_to(folder).as_posix() for name, _ in kept]
-    silent = [source.name for source in sources if source.peak is not None and source.peak < SILENT]
+    known = {name for name, _ in kept}
+    silent = [s.name for s in sources if s.name in known and s.peak is not None and s.peak < SILENT]
     return ClipSet(
         folder,
         names,

@@ -122,6 +122,7 @@ def test_recipes_tell_what_is_heard_of_a_file(rate: int, tmp_path: Path):
 def test_silent_clips_are_named(main: Any, folders: Any, checkpoint: Path, tmp_path: Path):
     for name, samples in (("loud.wav", recipe.waveform(1, 9000, RATE, 1)[0]), ("b.wav", np.zeros(9000))):
         soundfile.write(tmp_path / name, samples, RATE)
+    (tmp_path / "empty.wav").touch()  # is no clip, and named as what could not be heard
     done = main("distance", folders[0], tmp_path, "--checkpoint", checkpoint, "--format", "json")
     told = json.loads(done.stdout)
     assert told["judged"]["silent"] == ["b.wav"]
