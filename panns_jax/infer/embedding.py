@@ -14,6 +14,7 @@ from panns_jax.execute import Engine, tell_nodes
 from panns_jax.infer.bulk.rows import Dtype, StoredTap
 from panns_jax.infer.files import SoundFiles, nothing_heard
 from panns_jax.infer.recipes import RECIPES, RecipeName
+from panns_jax.left_out import report_left_out
 
 if TYPE_CHECKING:
     from panns_jax.infer.bulk.journal import Journal
@@ -27,7 +28,6 @@ _WITHOUT_EFFECT = {
     *("files", "out", "model", "checkpoint", "mirror", "memory", "shard", "tap", "window", "hop", "precision"),
     *("lists", "column", "restart", "retry_failed", "engine", "address", "workers"),
 }
-_SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -250,11 +250,4 @@ class Embed(SoundFiles):
         from panns_jax.infer.bulk.finished import journal_of
 
         failures = [entry.failure for _, entry in sorted(journal.entries.items()) if entry.failure is not None]
-        if not failures:
-            return 0
-        print(f"left out {len(failures)} of {len(sources)} files:", file=sys.stderr)
-        for failure in failures[:_SHOWN]:
-            print(f"  {failure}", file=sys.stderr)
-        if len(failures) > _SHOWN:
-            print(f"  and {len(failures) - _SHOWN} more; {journal_of(self.out)} tells all", file=sys.stderr)
-        return 1
+        return report_left_out(failures, len(sources), "files", told_in=str(journal_of(self.out)))

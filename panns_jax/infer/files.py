@@ -4,13 +4,13 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-import sys
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from panns_jax.errors import InputError
 from panns_jax.infer.input_options import InputOptions
 from panns_jax.infer.model_options import ModelOptions
+from panns_jax.left_out import report_left_out
 
 if TYPE_CHECKING:
     from panns_jax.infer.heard import Excerpt, Heard
@@ -92,12 +92,7 @@ class Hearing:
         """
         if self.failures and not self._done:
             raise nothing_heard(self.failures)
-        if not self.failures:
-            return 0
-        print(f"left out {len(self.failures)} of {self._done + len(self.failures)} files:", file=sys.stderr)
-        for failure in self.failures:
-            print(f"  {failure}", file=sys.stderr)
-        return 1
+        return report_left_out(self.failures, self._done + len(self.failures), "files")
 
 
 @contextlib.contextmanager

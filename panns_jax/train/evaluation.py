@@ -13,6 +13,7 @@ import tyro
 from panns_jax.data.labelled.options import DataOptions, require_clip_seconds
 from panns_jax.errors import InputError, require_extra
 from panns_jax.files import require_parent, written_aside
+from panns_jax.left_out import report_left_out
 from panns_jax.train.metrics import Scores, score
 from panns_jax.train.report import REPORTS, class_rows
 
@@ -173,11 +174,7 @@ class Evaluate(DataOptions):
         labelled = dataclasses.replace(self, multi_label=several).read(data)
         scores, failures = evaluate_set(model, labelled, clip_seconds=self.clip_seconds)
         self._tell(scores, model.config.labels)
-        if failures:
-            print(f"left out {len(failures)} of {len(labelled)} clips:", file=sys.stderr)
-            for failure in failures:
-                print(f"  {failure}", file=sys.stderr)
-        return 1 if failures else 0
+        return report_left_out(failures, len(labelled), "clips")
 
     def _scores(self, path: Path) -> "tuple[Model, Scores]":
         from panns_jax.data.index import read_index

@@ -16,6 +16,7 @@ from panns_jax.data.labelled.splits import Split, few_shot, k_folds, split
 from panns_jax.errors import InputError
 from panns_jax.files import cache_folder
 from panns_jax.interruption import first_interruption_noted
+from panns_jax.left_out import report_left_out
 from panns_jax.models.config import Tuning
 from panns_jax.models.model import Model
 from panns_jax.train.finetune.beginning import base_model, provenance_of_base, with_new_layers, write_tuned
@@ -30,7 +31,6 @@ from panns_jax.train.finetune.scores import AnyScores, scored
 if TYPE_CHECKING:
     from panns_jax.train.finetune.options import Finetune
 
-_SHOWN = 20
 _NOTE = "interrupted: what is done is being kept, and the same command goes on there"
 
 
@@ -285,12 +285,4 @@ class _Training:
 
 def _report_failures(material: Material) -> int:
     """Names the clips that were left out on standard error, and gives the exit code."""
-    failures = material.failures
-    if not failures:
-        return 0
-    print(f"left out {len(failures)} of {material.card.clips} clips:", file=sys.stderr)
-    for failure in failures[:_SHOWN]:
-        print(f"  {failure}", file=sys.stderr)
-    if len(failures) > _SHOWN:
-        print(f"  and {len(failures) - _SHOWN} more; the report tells all", file=sys.stderr)
-    return 1
+    return report_left_out(material.failures, material.card.clips, "clips", told_in="the report")
